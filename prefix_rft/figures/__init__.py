@@ -1,0 +1,73 @@
+"""Command `figure`: draw one figure of a study as pdf, png and csv (the numbers that are drawn).
+
+A figure is one module of this package with `draw(context) -> (matplotlib figure, rows)`; `rows` are plain dicts. Figures take their numbers
+from tables where a table has them, otherwise through prefix_rft/study.py, which refuses runs that do not belong together.
+"""
+
+import difflib
+import importlib
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ..errors import UserError
+from ..io import atomic_path
+from ..study import MAIN, load_study
+from ..tables import seed_list, write_csv
+
+FIGURES = ("training", "figure_4", "pass_at_k", "comparison", "lr_sensitivity", "regimes")
+
+
+@dataclass
+class Context:
+    """What a figure may read."""
+
+    preset_config: Path
+    results: Path
+    study_name: str
+    seeds: list[int] | None
+    override: str | None
+
+    @cached_property
+    def study(self):
+        return load_study(self.preset_config, self.results, self.study_name, self.seeds, self.override)
+
+    def table(self, name):
+        """Path of a table of this study: `main` itself, `paired`, `budgets`, `claims`; another study's carry its name."""
+        if name == MAIN:
+            return self.results / "tables" / f"{self.study_name}.csv"
+        return self.results / "tables" / (f"{name}.csv" if self.study_name == MAIN else f"{self.study_name}.{name}.csv")
+
+
+def add_arguments(parser):
+    parser.add_argument("name", help=f"one of {', '.join(FIGURES)}")
+    parser.add_argument("--preset-config", required=True, type=Path, help="config/<preset>/preset.yaml")
+    parser.add_argument("--override", help="the override file that the results were made with, if any")
+    parser.add_argument("--results", required=True, type=Path, help="results/<preset>")
+    parser.add_argument("--study", default=MAIN, help="main, or a name under `studies` of preset.yaml")
+    parser.add_argument("--seeds", type=seed_list, help="such as 0,1; default: those of preset.yaml")
+    parser.add_argument("--out", required=True, type=Path, nargs="+", help="the pdf; png and csv are written beside it")
+
+
+def main(args):
+    if args.name not in FIGURES:
+        near = difflib.get_close_matches(args.name, FIGURES, 1)
+        raise UserError(f"unknown figure {args.name!r}; " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(FIGURES)}"))
+    from . import style
+
+    module = importlib.import_module(f".{args.name}", __name__)
+    with style.sheet():
+        figure, rows = module.draw(Context(args.preset_config, args.results, args.study, args.seeds, args.override))
+        save(figure, rows, args.out[0].with_suffix(""))
+
+
+def save(figure, rows, stem):
+    """`stem`.pdf, .png and .csv. The pdf carries no date, so the same numbers give the same file."""
+    import matplotlib.pyplot as plt
+
+    for suffix, options in ((".pdf", {"metadata": {"CreationDate": None}}), (".png", {"dpi": 300})):
+        with atomic_path(Path(f"{stem}{suffix}")) as path:
+            figure.savefig(path, format=suffix[1:], **options)
+    plt.close(figure)
+    fields = list(dict.fromkeys(key for row in rows for key in row))
+    write_csv(Path(f"{stem}.csv"), fields, rows)

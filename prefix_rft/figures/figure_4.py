@@ -1,0 +1,41 @@
+"""The paper's Figure 4: reward of the prefixed rollouts and of the plain ones over steps, with the prefix window below."""
+
+import matplotlib.pyplot as plt
+
+from ..errors import UserError
+from . import curves, style
+
+SERIES = [
+    ("reward_prefixed", "prefixed rollouts", {"color": style.VERMILION, "linestyle": "-"}),
+    ("reward", "all rollouts", {"color": style.BLACK, "linestyle": (0, (5, 1, 1, 1))}),
+    ("reward_plain", "plain rollouts", {"color": style.BLUE, "linestyle": (0, (3, 1.5))}),
+]
+
+
+def draw(context):
+    member = context.study.reference
+    if member is None or curves.curve(member, "reward_prefixed") is None:
+        raise UserError(
+            f"{context.results}/runs: study {context.study_name} has no run with prefixed rollouts (reward_prefixed in metrics.jsonl)"
+        )
+    rows = []
+    figure, (top, bottom) = plt.subplots(
+        2, 1, figsize=(style.SINGLE, 3.2), sharex=True, gridspec_kw={"height_ratios": [3, 1.1]}
+    )
+    for key, label, look in SERIES:
+        curves.plot(top, member, key, look, rows, label=label)
+    top.set_ylabel("Reward")
+    top.set_ylim(0, 1)
+    style.legend_above(figure, *top.get_legend_handles_labels())
+    steps = curves.curve(member, "prefix_ratio")
+    low, high = curves.curve(member, "window_low"), curves.curve(member, "window_high")
+    if low is not None and high is not None:
+        bottom.fill_between(low[0], low[1].mean(0), high[1].mean(0), color=style.GREY, alpha=0.25, linewidth=0, label="window")
+    if steps is not None:
+        curves.plot(bottom, member, "prefix_ratio", {"color": style.VERMILION, "linestyle": "-"}, rows)
+    bottom.set_ylabel("Share shown")
+    bottom.set_ylim(0, 1)
+    bottom.set_yticks([0, 0.5, 1])
+    bottom.set_xlabel("RL step")
+    bottom.margins(x=0.01)
+    return figure, rows

@@ -1,0 +1,51 @@
+"""pass@k against k with 95 % intervals, a panel for each split and level (the paper's Figure 2 goes to k = 2048)."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.ticker import FixedLocator, NullLocator, ScalarFormatter
+
+from ..statistics import score_interval
+from ..study import known
+from ..tables import split_name
+from . import style
+
+
+def ks(samples):
+    """Powers of two up to the number of samples, and that number."""
+    powers = [2**i for i in range(samples.bit_length()) if 2**i <= samples]
+    return powers if powers[-1] == samples else [*powers, samples]
+
+
+def draw(context):
+    study = context.study
+    cells = list(study.cells())
+    temperature = max(t for _, _, t in cells)  # diversity is what pass@k asks for
+    cells = [(split, level) for split, level, t in cells if t == temperature]
+    with_levels = {split for split, level in cells if level != "all"}
+    panels = [(split, level) for split, level in cells if level != "all" or split not in with_levels]
+    looks, rows, grid = style.looks(study.members), [], ks(study.samples)
+    figure, axes = plt.subplots(1, len(panels), figsize=(style.DOUBLE, 2.4), squeeze=False)
+    for axis, (split, level) in zip(axes[0], panels, strict=True):
+        for member in study.members:
+            counts, look = member.counts[split, temperature].at(level), looks[member.run]
+            intervals = [score_interval(*known(counts.levels, counts.scores(f"pass@{k}"))) for k in grid]
+            mean, low, high = (np.array([getattr(i, part) for i in intervals]) for part in ("mean", "low", "high"))
+            axis.plot(grid, 100 * mean, label=member.label, **{**style.line_look(look), **style.point_look(look)})
+            style.band(axis, grid, 100 * low, 100 * high, look)
+            name = split_name(split, level)
+            for k, i in zip(grid, intervals, strict=True):
+                rows.append(
+                    dict(method=member.run, split=name, temperature=temperature, k=k, mean=i.mean, ci_low=i.low, ci_high=i.high)
+                )
+        axis.set_xscale("log", base=2)
+        axis.xaxis.set_major_locator(FixedLocator(grid))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.set_title(split_name(split, level), loc="left")
+        axis.set_xlabel("k")
+        axis.set_ylim(bottom=0)
+        top = axis.get_ylim()[1]
+        axis.set_ylim(0, min(102, max(top, 1)))
+    axes[0, 0].set_ylabel(f"pass@k (%), T = {temperature:g}")
+    style.legend_above(figure, *axes[0, 0].get_legend_handles_labels())
+    return figure, rows

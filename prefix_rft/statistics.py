@@ -1,0 +1,186 @@
+"""Scores and their uncertainty: pass@k, avg@k, two-level bootstrap intervals, paired differences.
+
+The data of one method on one split at one temperature is a matrix x of shape [seeds S, problems P]: the score of each
+problem under each seed. All methods answer the same problems, and seed k of every method shares base model, data and
+random streams, so two methods are compared through the matrix of differences.
+
+What an interval says. Seeds and problems are both treated as samples of what could have been drawn (crossed random
+effects). A replicate resamples the seeds and, jointly for all seeds and all methods, the problems (within levels, whose
+sizes are fixed by design): the pigeonhole bootstrap (Owen, Annals of Applied Statistics 1, 2007). Its spread is wrong with few seeds
+in two known ways: S resampled seeds show only (S - 1)/S of the seed variance, and the seed-by-problem noise is counted
+up to three times. So the replicates give the *shape* and the crossed analysis of variance gives the *width*:
+
+    Var(mean) = [max(MS_seed - MS_error, 0) + max(MS_problem - MS_error, 0) + MS_error] / (S P)
+
+with Student's quantile at Satterthwaite's degrees of freedom instead of the normal one. Coverage of the 95 % interval in
+simulations with 2 to 5 seeds: tests/test_statistics.py. One seed: the interval covers the choice of problems only, and the
+tables show n_seeds = 1.
+
+Left out: multiplicity. Every interval stands for itself; tables with many of them say so.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy import stats
+
+REPLICATES = 10_000
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Mean with its interval. `p`: two-sided bootstrap p-value of a true mean of 0."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    n_seeds: int
+    n_problems: int
+
+
+def pass_at_k(n, c, k):
+    """Unbiased estimate of the probability that at least one of `k` samples is right: 1 - C(n - c, k) / C(n, k)
+    (Chen et al. 2021), from `c` right ones among `n` samples. Arrays broadcast; needs 1 <= k <= n, 0 <= c <= n.
+
+    >>> float(pass_at_k(4, 1, 2))
+    0.5
+    """
+    n, c = np.broadcast_arrays(np.asarray(n, float), np.asarray(c, float))
+    k_max = int(np.max(k))
+    k = np.broadcast_to(np.asarray(k, int), n.shape)
+    if n.size and (np.any(k < 1) or np.any(k > n)):
+        raise ValueError(f"pass@k needs 1 <= k <= number of samples; k = {k.max()}, samples = {int(n.min())}")
+    if np.any(c < 0) or np.any(c > n):
+        raise ValueError("pass@k needs 0 <= right <= samples")
+    all_wrong = np.ones(n.shape)
+    for j in range(k_max):  # a product of shares in [0, 1]: no factorials, nothing to overflow
+        factor = np.clip(n - c - j, 0, None) / np.where(j < k, n - j, 1)
+        all_wrong *= np.where(j < k, factor, 1)
+    return 1 - all_wrong
+
+
+def metric_scores(right, judged, metric):
+    """Score of each problem, same shape as the counts `right` and `judged`, for metric "avg@8", "pass@4", ...
+
+    `judged` leaves out samples whose verification timed out. pass@k with fewer than k judged samples uses those there
+    are; a problem without any verdict is NaN.
+    """
+    name, k = metric.split("@")
+    right, judged = np.asarray(right, float), np.asarray(judged, float)
+    nothing = judged == 0
+    n = np.where(nothing, 1, judged)
+    if name == "avg":
+        value = right / n
+    elif name == "pass":
+        value = pass_at_k(n, right, np.minimum(int(k), n).astype(int))
+    else:
+        raise ValueError(f"metric {metric!r}: must be avg@k or pass@k")
+    return np.where(nothing, np.nan, value)
+
+
+@lru_cache(maxsize=16)
+def _weights(n_seeds, strata, replicates, seed):
+    """Resampling weights [B, S] and [B, P]. Cached and a function of the design alone: two methods on the same problems are resampled
+    together."""
+    rng = np.random.default_rng([seed, n_seeds, len(strata)])
+    strata = np.asarray(strata)
+    problems = np.zeros((replicates, len(strata)))
+    for level in np.unique(strata):
+        at = np.flatnonzero(strata == level)
+        problems[:, at] = rng.multinomial(len(at), np.full(len(at), 1 / len(at)), size=replicates)
+    seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=replicates)
+    return seeds / n_seeds, problems / len(strata)
+
+
+def _standard_error(x, strata):
+    """(standard error of x.mean(), Satterthwaite's degrees of freedom) for crossed random effects; S >= 2 for seeds to count."""
+    n_seeds, n_problems = x.shape
+    by_problem = x.mean(0)
+    levels = np.unique(strata)
+    within = np.concatenate([by_problem[strata == g] - by_problem[strata == g].mean() for g in levels])
+    df_problem = max(n_problems - len(levels), 1)
+    ms_problem = n_seeds * (within**2).sum() / df_problem
+    if n_seeds == 1:
+        return np.sqrt(ms_problem / n_problems), df_problem
+    by_seed = x.mean(1)
+    ms_seed = n_problems * by_seed.var(ddof=1)
+    residual = x - by_problem - by_seed[:, None] + x.mean()
+    df_error = max((n_seeds - 1) * (n_problems - 1), 1)
+    ms_error = (residual**2).sum() / df_error
+    seed_part, problem_part = max(ms_seed - ms_error, 0), max(ms_problem - ms_error, 0)
+    total = seed_part + problem_part + ms_error
+    if total == 0:
+        return 0.0, df_problem
+    # each mean square enters with its own degrees of freedom; a part that was cut at 0 does not enter
+    used_error = 1 - (seed_part > 0) - (problem_part > 0)
+    terms = (ms_seed * (seed_part > 0)) ** 2 / (n_seeds - 1) + (ms_problem * (problem_part > 0)) ** 2 / df_problem
+    df = total**2 / (terms + (used_error * ms_error) ** 2 / df_error)
+    return np.sqrt(total / (n_seeds * n_problems)), df
+
+
+def bootstrap(x, strata=None, *, bounds=(-np.inf, np.inf), replicates=REPLICATES, level=LEVEL, seed=0):
+    """Interval of the mean of `x` [S, P] (module docstring). `strata` [P]: the level of each problem. `bounds`: where the
+    quantity must lie: (0, 1) for scores, (-1, 1) for differences of scores.
+
+    At each end the farther of the calibrated percentile and Student's symmetric interval counts: when only a few cells differ
+    from the rest, replicates on the short side pile up at one value and their percentile is no evidence. Two more guards for
+    such data: a matrix without any spread gets the exact binomial bound with one trial per problem (the samples of a problem
+    depend on each other), and a difference that rests on m problems cannot have p < 2^(1 - m), the least a sign-flip test could reach.
+    """
+    x = np.asarray(x, float)
+    if x.ndim != 2 or 0 in x.shape:
+        raise ValueError(f"scores must be a matrix [seeds, problems] with at least one of each, not of shape {x.shape}")
+    strata = np.zeros(x.shape[1], int) if strata is None else np.unique(np.asarray(strata), return_inverse=True)[1]
+    n_seeds, n_problems = x.shape
+    mean, tail = float(x.mean()), (1 - level) / 2
+    error, df = _standard_error(x, strata)
+    if error == 0:
+        reach = 1 - tail ** (1 / n_problems)
+        low, high, p = mean - reach, mean + reach, 1.0 if abs(mean) <= reach else tail
+    else:
+        by_seed, by_problem = _weights(n_seeds, tuple(strata.tolist()), replicates, seed)
+        deviation = ((by_problem @ x.T) * by_seed).sum(1) - mean  # [B]
+        spread = deviation.std()
+        t = stats.t.ppf(1 - tail, df)
+        values = mean + deviation * (error / spread if spread else 0) * (t / stats.norm.ppf(1 - tail))
+        low, high = np.quantile(values, [tail, 1 - tail])
+        low, high = min(low, mean - t * error), max(high, mean + t * error)
+        below = max(((values <= 0).sum() + 1) / (replicates + 1), stats.t.cdf(-mean / error, df))
+        above = max(((values >= 0).sum() + 1) / (replicates + 1), stats.t.cdf(mean / error, df))
+        p = min(1.0, 2 * min(below, above))
+    if bounds[0] < 0 < bounds[1]:
+        least = 2.0 ** (1 - np.count_nonzero(x.any(0)))
+        p = min(1.0, max(p, least))
+        if least > 1 - level:
+            low, high = min(low, 0.0), max(high, 0.0)
+    low, high = np.clip([low, high], *bounds)
+    return Interval(mean, float(low), float(high), float(p), n_seeds, n_problems)
+
+
+def score_interval(x, strata=None, **options):
+    """Interval of a mean score in [0, 1]."""
+    return bootstrap(x, strata, bounds=(0, 1), **options)
+
+
+def paired_difference(x, y, strata=None, **options):
+    """Interval of mean(x) - mean(y), problems and seeds paired by position. A `y` of one row (a base model, which has no training seed)
+    is compared with every seed of `x`."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if x.shape[1] != y.shape[1] or y.shape[0] not in (1, x.shape[0]):
+        raise ValueError(f"a paired difference needs the same seeds and problems, not shapes {x.shape} and {y.shape}")
+    return bootstrap(x - y, strata, bounds=(-1, 1), **options)
+
+
+def mean_interval(values, level=LEVEL):
+    """Student's interval for a handful of independent numbers, one a seed. One number: an interval without end."""
+    values = np.asarray(values, float)
+    mean = float(values.mean())
+    if len(values) < 2:
+        return Interval(mean, -np.inf, np.inf, 1.0, len(values), 0)
+    error = values.std(ddof=1) / np.sqrt(len(values))
+    reach = stats.t.ppf((1 + level) / 2, len(values) - 1) * error
+    p = float(2 * stats.t.sf(abs(mean) / error, len(values) - 1)) if error > 0 else float(mean == 0)
+    return Interval(mean, float(mean - reach), float(mean + reach), p, len(values), 0)

@@ -1,0 +1,294 @@
+"""A study: the runs that one table or figure compares, read from a results folder and checked to belong together.
+
+`preset.yaml` names the runs: key `runs` is the study `main`, `studies.<name>.runs` are the others. Tables and figures get
+their numbers only through `load_study`, which refuses a run whose run.json or scores.json was made from another
+configuration than the one that lies in the preset's folder now, or whose evaluation is of another model.
+
+Left out: anything that trains or samples. This module only reads.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .config import Run, config_hash, load_run, read_yaml
+from .errors import UserError
+from .io import read_json, read_jsonl
+from .statistics import metric_scores
+
+log = logging.getLogger(__name__)
+
+MAIN = "main"
+# What a run is, whatever its file is called: colours, order and the paper's claims go by it.
+KINDS = {
+    "base": "Base model",
+    "sft": "SFT",
+    "rft": "RFT",
+    "sft_then_rft": "SFT then RFT",
+    "luffy": "LUFFY",
+    "prefix_rft_all": "Prefix-RFT, all prefix tokens",
+    "prefix_rft_frozen": "Prefix-RFT, frozen prefix",
+    "prefix_rft": "Prefix-RFT",
+}
+
+
+def kind_of(config: Run | None) -> str:
+    """The kind of a run's configuration; None is a base model."""
+    if config is None:
+        return "base"
+    if config.method == "rft" and config.init_from is not None:
+        return "sft_then_rft"
+    if config.method == "prefix_rft":
+        return {"all": "prefix_rft_all", "none": "prefix_rft_frozen"}.get(config.prefix.keep, "prefix_rft")
+    return config.method
+
+
+@dataclass
+class Counts:
+    """Verdicts on one split at one temperature. Rows of the matrices are seeds, columns are problems."""
+
+    problems: list[str]
+    levels: np.ndarray  # [problems] str
+    right: np.ndarray  # [seeds, problems]
+    judged: np.ndarray  # [seeds, problems]: samples with a verdict, those that timed out left out
+
+    def at(self, level):
+        """The same for one level; `all` is everything."""
+        if level == "all":
+            return self
+        keep = self.levels == level
+        names = [p for p, k in zip(self.problems, keep, strict=True) if k]
+        return Counts(names, self.levels[keep], self.right[:, keep], self.judged[:, keep])
+
+    def scores(self, metric):
+        """[seeds, problems] scores; `metric` such as avg@8 or pass@8 (statistics.metric_scores)."""
+        return metric_scores(self.right, self.judged, metric)
+
+
+@dataclass
+class Member:
+    """One run of a study (or a base model) with the seeds that it was evaluated under."""
+
+    run: str
+    label: str
+    kind: str
+    config: Run | None
+    results: Path
+    seeds: list[int]
+    samples: int = 0  # responses a problem
+    meta: dict = field(default_factory=dict)  # seed -> {run.json, scores.json}
+
+    def run_dir(self, seed, run=None):
+        return self.results / "runs" / (run or self.run) / f"seed{seed}"
+
+    @cached_property
+    def counts(self) -> dict:
+        """(split, temperature) -> Counts."""
+        per_seed = [_read_samples(self.results / "eval" / self.run / f"seed{s}" / "samples.parquet") for s in self.seeds]
+        out = {}
+        for key, (first, _) in per_seed[0].items():
+            rows = []
+            for seed, table in zip(self.seeds, per_seed, strict=True):
+                if key not in table or table[key][0] != first:
+                    raise UserError(
+                        f"{self.results}/eval/{self.run}/seed{seed}/samples.parquet: split {key[0]} at temperature {key[1]} has other"
+                        f" problems than seed{self.seeds[0]}; evaluate it again on the present data"
+                    )
+                rows.append(table[key][1])
+            right, judged = (np.array([[c[i] for c in row] for row in rows]) for i in (0, 1))
+            out[key] = Counts([p for p, _ in first], np.array([level for _, level in first]), right, judged)
+        return out
+
+    def metrics(self):
+        """seed -> rows of metrics.jsonl; empty for a base model."""
+        if self.config is None:
+            return {}
+        return {s: read_jsonl(self.run_dir(s) / "metrics.jsonl") for s in self.seeds}
+
+
+def _read_samples(path):
+    """(split, temperature) -> (ordered [(problem, level)], [(right, judged)])"""
+    columns = ["split", "problem_id", "level", "temperature", "correct", "timed_out"]
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as e:
+        raise UserError(f"{path}: no such file; run the command `evaluate` for this run") from e
+    except Exception as e:
+        raise UserError(f"{path}: not readable as parquet: {e}") from e
+    missing = [c for c in columns if c not in table.column_names]
+    if missing:
+        raise UserError(f"{path}: column {missing[0]!r} is missing; it has {', '.join(table.column_names)}")
+    table = table.select(columns)
+    table = table.append_column("judged", pc.invert(table["timed_out"]))
+    counts = table.group_by(["split", "temperature", "problem_id", "level"], use_threads=False).aggregate(
+        [("correct", "sum"), ("judged", "sum")]
+    )
+    out = {}
+    for row in counts.to_pylist():
+        names, values = out.setdefault((row["split"], float(row["temperature"])), ([], []))
+        names.append((row["problem_id"], row["level"]))
+        values.append((row["correct_sum"] or 0, row["judged_sum"] or 0))
+    return out
+
+
+@dataclass
+class Study:
+    name: str
+    label: str
+    preset: str
+    results: Path
+    preset_config: Path
+    members: list[Member]
+    seeds: list[int]
+
+    def of_kind(self, kind):
+        return next((m for m in self.members if m.kind == kind), None)
+
+    @property
+    def reference(self):
+        """The Prefix-RFT run that the others are compared with."""
+        return self.of_kind("prefix_rft") or self.of_kind("prefix_rft_all") or self.of_kind("prefix_rft_frozen")
+
+    @property
+    def samples(self):
+        return min(m.samples for m in self.members)
+
+    def cells(self, per_level=True):
+        """(split, level, temperature) that every member was evaluated on: whole splits first, then their levels."""
+        first = self.members[0].counts
+        for split, temperature in first:
+            for member in self.members:
+                other = member.counts.get((split, temperature))
+                if other is None or other.problems != first[split, temperature].problems:
+                    raise UserError(
+                        f"{self.results}/eval/{member.run}: split {split} at temperature {temperature} has other problems than"
+                        f" {self.members[0].run}; evaluate both on the same data with the same setup/evaluation.yaml"
+                    )
+            yield split, "all", temperature
+            levels = list(dict.fromkeys(first[split, temperature].levels))
+            if per_level and len(levels) > 1:
+                for level in levels:
+                    yield split, level, temperature
+
+    def trained(self):
+        return [m for m in self.members if m.config is not None]
+
+
+def known(levels, *matrices):
+    """Matrices [seeds, problems] without the problems that have no verdict at all in one of them, then the levels of the rest."""
+    keep = np.all([~np.isnan(m).any(0) for m in matrices], axis=0)
+    if not keep.any():
+        raise UserError("no problem has a verdict under every run and seed: the verifications timed out")
+    return *(m[:, keep] for m in matrices), levels[keep]
+
+
+def paired_scores(ours, rival, split, level, temperature, metric):
+    """(x, y, levels): score matrices of two members with rows paired by seed. A base model that was evaluated under fewer seeds is one
+    row, its mean."""
+    counts = ours.counts[split, temperature].at(level)
+    x = counts.scores(metric)
+    y = rival.counts[split, temperature].at(level).scores(metric)
+    if rival.seeds != ours.seeds:
+        y = y.mean(0, keepdims=True)
+    return known(counts.levels, x, y)
+
+
+def read_preset(preset_config):
+    """The values of preset.yaml, its list of runs checked."""
+    values = read_yaml(preset_config)
+    runs = values.get("runs")
+    if not isinstance(runs, list) or not runs:
+        raise UserError(f"{preset_config}: key 'runs' = {runs!r}: must be a list of run names")
+    return values
+
+
+def study_names(preset):
+    return [MAIN, *(preset.get("studies") or {})]
+
+
+def _study_values(preset, name, preset_config):
+    if name == MAIN:
+        return {"runs": preset["runs"], "label": "Main comparison"}
+    studies = preset.get("studies") or {}
+    if name not in studies:
+        raise UserError(f"{preset_config}: unknown study {name!r}; known studies: {', '.join(study_names(preset))}")
+    values = studies[name] or {}
+    if not values.get("runs"):
+        raise UserError(f"{preset_config}: key 'studies.{name}.runs' is missing: a list of run names")
+    return values
+
+
+def load_study(preset_config, results, name=MAIN, seeds=None, override=None) -> Study:
+    """Read a study. `seeds`: None takes the study's, else the preset's. `override`: the file given to the commands that made the
+    results (smoke.yaml), as it is part of every configuration's hash."""
+    preset_config, results = Path(preset_config), Path(results)
+    if not results.is_dir():
+        raise UserError(f"{results}: no such results folder")
+    preset = read_preset(preset_config)
+    values = _study_values(preset, name, preset_config)
+    seeds = list(seeds or values.get("seeds") or preset.get("seeds") or [0])
+    labels = preset.get("labels") or {}
+    members, bases = [], []
+    for run in values["runs"]:
+        config = load_run(preset_config.parent / f"{run}.yaml", override)
+        kind = kind_of(config)
+        label = (values.get("labels") or {}).get(run) or labels.get(run) or KINDS.get(kind, run)
+        members.append(Member(run, str(label), kind, config, results, seeds))
+        if config.base not in bases:
+            bases.append(config.base)
+    several = len(bases) > 1
+    for base in reversed(bases):
+        evaluated = [s for s in seeds if (results / "eval" / base / f"seed{s}" / "scores.json").exists()]
+        if not evaluated:
+            log.warning("%s/eval/%s: the base model was not evaluated, so the tables go without it", results, base)
+            continue
+        label = labels.get(base) or (f"Base model {base}" if several else KINDS["base"])
+        members.insert(0, Member(base, str(label), "base", None, results, evaluated))
+    for member in members:
+        for seed in member.seeds:
+            _check(member, seed)
+        sizes = {m["scores"]["sampling"]["samples"] for m in member.meta.values()}
+        if len(sizes) > 1:
+            raise UserError(f"{results}/eval/{member.run}: seeds have different numbers of samples a problem: {sorted(sizes)}")
+        member.samples = sizes.pop()
+    setups = {m["scores"].get("evaluation_hash"): member.run for member in members for m in member.meta.values()}
+    if len(setups) > 1:
+        raise UserError(
+            f"{results}/eval: {' and '.join(setups.values())} were evaluated under different setup/evaluation.yaml; evaluate all again"
+        )
+    return Study(
+        name, str(values.get("label") or name), preset_config.parent.name, results, preset_config, members, seeds
+    )
+
+
+def check_run(path: Path, config: Run) -> dict:
+    """run.json at `path`, if it is a complete run of `config`."""
+    record = read_json(path)
+    if record.get("status") != "complete":
+        raise UserError(f"{path}: key 'status' = {record.get('status')!r}: the run did not end; start it again, it goes on")
+    expected = config_hash(config)
+    if record.get("config_hash") != expected:
+        raise UserError(
+            f"{path}: key 'config_hash' = {record.get('config_hash')!r}: the configuration now has {expected!r}; this model was"
+            " trained with another one, train it again"
+        )
+    return record
+
+
+def _check(member, seed):
+    """Read run.json and scores.json of one seed; refuse what does not belong together."""
+    path = member.results / "eval" / member.run / f"seed{seed}" / "scores.json"
+    scores = read_json(path)
+    record = None
+    if member.config is not None:
+        record = check_run(member.run_dir(seed) / "run.json", member.config)
+        if scores.get("model_sha256") != record.get("model_sha256"):
+            raise UserError(f"{path}: key 'model_sha256' is not that of {member.run_dir(seed)}/run.json; evaluate this model again")
+    if "samples" not in (scores.get("sampling") or {}):
+        raise UserError(f"{path}: key 'sampling.samples' is missing; evaluate this run again with this version")
+    member.meta[seed] = {"scores": scores, "run": record}

@@ -1,0 +1,305 @@
+"""Command `tables`: the tables of a study, each as .csv (numbers) and .md (for reading).
+
+For the study `main`, in the folder of `--out`:
+    main      scores: method, split, metric, temperature, mean, ci_low, ci_high, n_seeds, n_problems
+    paired    Prefix-RFT minus every other method, on the same problems and seeds
+    budgets   what each method used; a run that starts from another run's model counts that run too
+    claims    the paper's claims with verdicts (prefix_rft/claims.py)
+    main.runs.json   hashes of the runs and models that the numbers come from
+Another study writes <study>, <study>.paired, <study>.budgets, <study>.claims and <study>.runs.json.
+
+Shares are fractions in .csv and percentages in .md. How intervals are made: prefix_rft/statistics.py.
+"""
+
+import csv
+import io
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from . import __version__
+from .claims import FIELDS as CLAIM_FIELDS
+from .claims import RULE, claims
+from .config import load_run
+from .errors import UserError
+from .io import write_json, write_text
+from .statistics import LEVEL, REPLICATES, paired_difference, score_interval
+from .study import MAIN, check_run, known, load_study, paired_scores
+
+log = logging.getLogger(__name__)
+
+SCORE_FIELDS = ["method", "split", "metric", "temperature", "mean", "ci_low", "ci_high", "n_seeds", "n_problems"]
+PAIRED_FIELDS = [
+    *("method", "rival", "rival_kind", "split", "metric", "temperature"),
+    *("difference", "ci_low", "ci_high", "p", "n_seeds", "n_problems"),
+]
+BUDGET_KEYS = ["rollouts", "sampled_tokens", "trained_tokens", "demonstrations_seen", "total_flops", "cpu_seconds", "wall_seconds"]
+BUDGET_FIELDS = ["method", "rl_steps", "sft_steps", *BUDGET_KEYS, "n_seeds"]
+
+
+def add_arguments(parser):
+    parser.add_argument("--preset-config", required=True, type=Path, help="config/<preset>/preset.yaml")
+    parser.add_argument("--override", help="the override file that the results were made with, if any")
+    parser.add_argument("--results", required=True, type=Path, help="results/<preset>")
+    parser.add_argument("--study", default=MAIN, help="main, or a name under `studies` of preset.yaml")
+    parser.add_argument("--seeds", type=seed_list, help="such as 0,1; default: those of preset.yaml")
+    parser.add_argument("--out", required=True, type=Path, nargs="+", help="a table to write; all go to the folder of the first")
+
+
+def seed_list(text):
+    """0,1,2 or "0 1 2" -> [0, 1, 2]; as an argparse type."""
+    return [int(part) for part in text.replace(",", " ").split()]
+
+
+# ------------------------------------------------------------------------------------------------------------- numbers
+
+
+def split_name(split, level):
+    return split if level == "all" else f"{split}/{level}"
+
+
+def metrics_of(study):
+    return [f"avg@{study.samples}", f"pass@{study.samples}"]
+
+
+def score_rows(study):
+    rows = []
+    for member in study.members:
+        for split, level, temperature in study.cells():
+            counts = member.counts[split, temperature].at(level)
+            for metric in metrics_of(study):
+                i = score_interval(*known(counts.levels, counts.scores(metric)))
+                values = (member.run, split_name(split, level), metric, temperature, i.mean, i.low, i.high, i.n_seeds, i.n_problems)
+                rows.append(dict(zip(SCORE_FIELDS, values, strict=True)))
+    return rows
+
+
+def paired_rows(study):
+    ours, rows = study.reference, []
+    if ours is None:
+        return rows
+    for rival in study.members:
+        if rival is ours:
+            continue
+        for split, level, temperature in study.cells():
+            for metric in metrics_of(study):
+                i = paired_difference(*paired_scores(ours, rival, split, level, temperature, metric))
+                values = (
+                    *(ours.run, rival.run, rival.kind, split_name(split, level), metric, temperature),
+                    *(i.mean, i.low, i.high, i.p, i.n_seeds, i.n_problems),
+                )
+                rows.append(dict(zip(PAIRED_FIELDS, values, strict=True)))
+    return rows
+
+
+def budget_rows(study, override=None):
+    """Means over seeds. The compute of an earlier stage (SFT of "SFT then RFT") is part of what the method costs."""
+    rows = []
+    for member in study.trained():
+        per_seed = []
+        for seed in member.seeds:
+            stages = [(member.config, member.meta[seed]["run"])]
+            while stages[-1][0].init_from is not None:
+                parent = stages[-1][0].init_from
+                config = load_run(study.preset_config.parent / f"{parent}.yaml", override)
+                stages.append((config, check_run(member.run_dir(seed, parent) / "run.json", config)))
+            total = dict.fromkeys(BUDGET_FIELDS[1:-1], 0)
+            for config, record in stages:
+                budget = record.get("budget") or {}
+                total["sft_steps" if config.method == "sft" else "rl_steps"] += budget.get("steps", record.get("steps", 0))
+                for key in BUDGET_KEYS:
+                    total[key] += budget.get(key) or 0
+            per_seed.append(total)
+        mean = {key: float(np.mean([t[key] for t in per_seed])) for key in per_seed[0]}
+        rows.append({"method": member.run, **mean, "n_seeds": len(per_seed)})
+    return rows
+
+
+def provenance(study):
+    """What the tables were made from."""
+    return {
+        "preset": study.preset,
+        "study": study.name,
+        "seeds": study.seeds,
+        "package_version": __version__,
+        "intervals": {"level": LEVEL, "replicates": REPLICATES},
+        "runs": {
+            member.run: {
+                str(seed): {
+                    "config_hash": meta["scores"].get("config_hash"),
+                    "model_sha256": meta["scores"].get("model_sha256"),
+                    "evaluation_hash": meta["scores"].get("evaluation_hash"),
+                    "git_revision": (meta["run"] or {}).get("git_revision"),
+                }
+                for seed, meta in member.meta.items()
+            }
+            for member in study.members
+        },
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------- writing
+
+
+def write_csv(path, fields, rows):
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fields, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    write_text(path, text.getvalue())
+
+
+def read_csv(path, columns=()):
+    """Rows of a table of ours as dicts of str."""
+    try:
+        with open(path, newline="", encoding="utf-8") as f:
+            rows = list(csv.DictReader(f))
+    except OSError as e:
+        raise UserError(f"{path}: not readable: {e.strerror}; run the command that makes this table first") from e
+    if rows:
+        missing = [c for c in columns if c not in rows[0]]
+        if missing:
+            raise UserError(f"{path}: column {missing[0]!r} is missing; it has {', '.join(rows[0])}")
+    return rows
+
+
+def markdown(header, rows):
+    """A Markdown table, first column left, the rest right, padded so that it reads as plain text too."""
+    cells = [list(map(str, header)), *[list(map(str, r)) for r in rows]]
+    width = [max(len(r[i]) for r in cells) for i in range(len(header))]
+
+    def line(row):
+        return "| " + " | ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, width, strict=True))) + " |"
+
+    rule = "| " + " | ".join("-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(width)) + " |"
+    return "\n".join([line(cells[0]), rule, *map(line, cells[1:])]) + "\n"
+
+
+def percent(mean, low, high, sign=""):
+    return f"{100 * mean:{sign}.1f} [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
+
+
+def p_value(p):
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def seeds_text(study):
+    n = len(study.seeds)
+    if n > 1:
+        return f"{n} seeds; 95 % intervals over seeds and problems"
+    return "1 seed; 95 % intervals over problems only, the spread between seeds is not in them"
+
+
+def grid(rows, labels, key, value, columns):
+    """One Markdown table per (metric, temperature): a row a method (`key`), a column a split."""
+    text = []
+    for metric in dict.fromkeys(r["metric"] for r in rows):
+        for temperature in dict.fromkeys(r["temperature"] for r in rows):
+            lines = []
+            for method in dict.fromkeys(r[key] for r in rows):
+                cells = {
+                    r["split"]: value(r)
+                    for r in rows
+                    if r[key] == method and r["metric"] == metric and r["temperature"] == temperature
+                }
+                lines.append([labels.get(method, method), *(cells.get(c, "") for c in columns)])
+            text.append(f"### {metric}, temperature {temperature:g}\n\n{markdown(['Method', *columns], lines)}")
+    return "\n".join(text)
+
+
+def scores_md(study, rows):
+    labels = {m.run: m.label for m in study.members}
+    columns = list(dict.fromkeys(r["split"] for r in rows))
+    sizes = {r["split"]: r["n_problems"] for r in rows}
+    body = grid(rows, labels, "method", lambda r: percent(r["mean"], r["ci_low"], r["ci_high"]), columns)
+    problems = ", ".join(f"{c} {sizes[c]}" for c in columns)
+    return f"## {study.label}: share of right answers in %\n\nMean of {seeds_text(study)}. Problems: {problems}.\n\n{body}"
+
+
+def paired_md(study, rows):
+    if not rows:
+        return f"## {study.label}: no Prefix-RFT run in this study to compare with\n"
+    labels = {m.run: m.label for m in study.members}
+    columns = list(dict.fromkeys(r["split"] for r in rows))
+    body = grid(rows, labels, "rival", lambda r: percent(r["difference"], r["ci_low"], r["ci_high"], "+"), columns)
+    return (
+        f"## {study.label}: {study.reference.label} minus each method, in percentage points\n\n"
+        f"Same problems, seeds paired; {seeds_text(study)}. Each interval stands for itself: about one in twenty would miss a true 0.\n\n{body}"
+    )
+
+
+def si(x):
+    for size, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(x) >= size:
+            return f"{x / size:.3g} {unit}"
+    return f"{x:.3g}"
+
+
+def budgets_md(study, rows):
+    labels = {m.run: m.label for m in study.members}
+    reference = next((r["total_flops"] for r in rows if study.reference and r["method"] == study.reference.run), 0)
+    header = [
+        *("Method", "RL steps", "SFT steps", "Rollouts", "Sampled tokens", "Trained tokens"),
+        *("Demonstrations seen", "FLOPs", "relative", "CPU s"),
+    ]
+    lines = [
+        [
+            labels[r["method"]],
+            *(f"{r[k]:.0f}" for k in ("rl_steps", "sft_steps")),
+            *(si(r[k]) for k in ("rollouts", "sampled_tokens", "trained_tokens", "demonstrations_seen")),
+            si(r["total_flops"]),
+            f"{r['total_flops'] / reference:.2f}" if reference else "",
+            f"{r['cpu_seconds']:.0f}",
+        ]
+        for r in rows
+    ]
+    return (
+        f"## {study.label}: what each method used (mean over seeds)\n\nFLOPs: forward and backward passes, sampling included."
+        " A method that starts from another run's model counts that run too.\n\n" + markdown(header, lines)
+    )
+
+
+def claims_md(study, rows):
+    if not rows:
+        return f"## {study.label}: no Prefix-RFT run in this study to test claims with\n"
+    header = ["Claim", "Metric", "T", "Paper", "Measured", "p", "Verdict"]
+    lines = []
+    for r in rows:
+        finite = np.isfinite([r["ci_low"], r["ci_high"]]).all()
+        lines.append(
+            [
+                r["claim"],
+                r["metric"],
+                f"{r['temperature']:g}",
+                "" if r["paper"] is None else f"{r['paper']:+.1f}",
+                percent(r["difference"], r["ci_low"], r["ci_high"], "+") if finite else f"{100 * r['difference']:+.1f} [no interval]",
+                p_value(r["p"]),
+                r["verdict"],
+            ]
+        )
+    return (
+        f"## {study.label}: the paper's claims, tested\n\nMeasured: paired difference in percentage points, {seeds_text(study)}. {RULE}."
+        f" {len(rows)} intervals, each standing for itself. Paper: its own difference, on other models and problems (Table 1; pass@k: Table 7 at k = 2048;"
+        f" prefix controls: Table 8).\n\n{markdown(header, lines)}"
+    )
+
+
+def main(args):
+    study = load_study(args.preset_config, args.results, args.study, args.seeds, args.override)
+    folder = args.out[0].parent
+    dot = "" if study.name == MAIN else f"{study.name}."
+    tables = [
+        (study.name, SCORE_FIELDS, score_rows(study), scores_md),
+        (f"{dot}paired", PAIRED_FIELDS, paired_rows(study), paired_md),
+        (f"{dot}budgets", BUDGET_FIELDS, budget_rows(study, args.override), budgets_md),
+        (f"{dot}claims", CLAIM_FIELDS, claims(study), claims_md),
+    ]
+    for name, fields, rows, text in tables:
+        write_csv(folder / f"{name}.csv", fields, rows)
+        write_text(folder / f"{name}.md", text(study, rows))
+    write_json(folder / f"{study.name}.runs.json", provenance(study))
+    absent = [p for p in args.out if not p.exists()]
+    if absent:
+        raise UserError(f"{absent[0]}: this command does not make it; it makes {', '.join(t[0] for t in tables)} as .csv and .md")

@@ -1,0 +1,160 @@
+"""A results folder with random numbers in it, for tests of what reads results: two seeds, five methods and a base model.
+
+Verdicts are drawn from a known logistic model (ability of the method + seed effect + difficulty of the problem), so tests know
+which method is truly better. No model is involved; what trains and samples is tested elsewhere.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from prefix_rft.config import config_hash, load_run
+from prefix_rft.io import write_json, write_jsonl, write_parquet
+
+ABILITY = {"base": -1.6, "sft": -0.4, "rft": 0.0, "luffy": 0.1, "sft_then_rft": 1.3, "prefix_rft": 1.0}
+LEVELS = {"test": ("easy", "medium", "hard"), "ood": ("longer",)}
+DIFFICULTY = {"easy": 2.0, "medium": 0.0, "hard": -2.5, "longer": -3.0}
+
+_RL = {
+    "batch_prompts": 16,
+    "steps": 60,
+    "optimizer": {"lr": 5e-4},
+    "rollout": {"max_response": 128},
+}
+RUNS = {
+    "sft": {"method": "sft", "epochs": 3.0, "batch_prompts": 16, "optimizer": {"lr": 1e-3}},
+    "rft": {"method": "rft", **_RL},
+    "sft_then_rft": {"method": "rft", "init_from": "sft", **_RL},
+    "luffy": {"method": "luffy", **_RL},
+    "prefix_rft": {"method": "prefix_rft", **_RL},
+}
+
+
+def build(root: Path, seeds=(0, 1), problems=30, samples=8, temperatures=(1.0, 0.6), runs=tuple(RUNS), steps=60):
+    """Write config/tiny and results/tiny under `root`; returns (preset.yaml, results folder)."""
+    preset, results = root / "config" / "tiny", root / "results" / "tiny"
+    preset.mkdir(parents=True)
+    values = {
+        "runs": list(runs),
+        "bases": ["base"],
+        "seeds": list(seeds),
+        "labels": {"prefix_rft": "Prefix-RFT"},
+        "studies": {"few": {"runs": [r for r in ("rft", "prefix_rft") if r in runs], "label": "10 % of the demonstrations"}},
+    }
+    (preset / "preset.yaml").write_text(yaml.safe_dump(values))
+    for run in runs:
+        (preset / f"{run}.yaml").write_text(yaml.safe_dump(RUNS[run]))
+        config = load_run(preset / f"{run}.yaml")
+        for seed in seeds:
+            _run(results, run, seed, config, steps)
+    for run in ("base", *runs):
+        for seed in seeds:
+            digest = None if run == "base" else config_hash(load_run(preset / f"{run}.yaml"))
+            _evaluation(results, run, seed, digest, problems, samples, temperatures)
+    return preset / "preset.yaml", results
+
+
+def _run(results, run, seed, config, steps):
+    rng = np.random.default_rng([seed, len(run)])
+    folder = results / "runs" / run / f"seed{seed}"
+    sft, prefixed = config.method == "sft", config.method == "prefix_rft"
+    rows = []
+    for step in range(steps):
+        t = step / steps
+        plain = 0.2 + (0.3 + 0.1 * prefixed) * t + rng.normal(0, 0.04)
+        row = {
+            "step": step,
+            "loss": float(1 - t + rng.normal(0, 0.05)),
+            "lr": config.optimizer.lr,
+            "reward": None if sft else float(plain + 0.05 * prefixed),
+            "reward_plain": None if sft else float(plain),
+            "reward_prefixed": float(0.8 - 0.1 * t + rng.normal(0, 0.08)) if prefixed else None,
+            "response_length": None if sft else float(60 + 10 * t + rng.normal(0, 2)),
+            "entropy": None if sft else float(0.5 - 0.3 * t + rng.normal(0, 0.02)),
+            "grad_norm": float(np.exp(rng.normal(-1, 0.3))),
+            "grad_norm_prefix": float(np.exp(rng.normal(-2, 0.3))) if prefixed else None,
+            "grad_norm_rollout": float(np.exp(rng.normal(-1, 0.3))) if prefixed else None,
+            "prefix_ratio": float(0.95 - 0.45 * t) if prefixed else None,
+            "window_low": float(0.95 - 0.9 * t) if prefixed else None,
+            "window_high": 0.95 if prefixed else None,
+        }
+        rows.append(row)
+    write_jsonl(folder / "metrics.jsonl", rows)
+    write_json(
+        folder / "run.json",
+        {
+            "status": "complete",
+            "run": run,
+            "preset": "tiny",
+            "seed": seed,
+            "method": config.method,
+            "config_hash": config_hash(config),
+            "model_sha256": f"weights of {run} {seed}",
+            "data": {},
+            "steps": steps,
+            "budget": {
+                "steps": steps,
+                "rollouts": 0 if sft else steps * 128,
+                "sampled_tokens": 0 if sft else steps * 8000,
+                "trained_tokens": steps * 9000,
+                "demonstrations_seen": steps * 16,
+                "forward_flops": 1e12,
+                "total_flops": 3e12,
+                "wall_seconds": 50.0,
+                "cpu_seconds": 49.0,
+            },
+            "git_revision": "0" * 40,
+            "package_version": "0",
+        },
+    )
+
+
+def _evaluation(results, run, seed, digest, problems, samples, temperatures):
+    difficulty = np.random.default_rng(7)  # the same problems for everybody
+    rng = np.random.default_rng([seed, len(run), 1])
+    effect = rng.normal(0, 0.1)
+    rows = []
+    for split, levels in LEVELS.items():
+        for level in levels:
+            for i in range(problems):
+                hard = difficulty.normal(DIFFICULTY[level], 1.0)
+                for temperature in temperatures:
+                    logit = ABILITY[run] + effect + hard + (0.3 if temperature < 1 else 0)
+                    for sample in range(samples):
+                        rows.append(
+                            {
+                                "split": split,
+                                "problem_id": f"{split}-{level}-{i}",
+                                "level": level,
+                                "temperature": temperature,
+                                "sample": sample,
+                                "response": "#0#",
+                                "n_tokens": 3,
+                                "finished": True,
+                                "correct": bool(rng.random() < 1 / (1 + np.exp(-logit))),
+                                "timed_out": False,
+                            }
+                        )
+    folder = results / "eval" / run / f"seed{seed}"
+    write_parquet(folder / "samples.parquet", rows)
+    write_json(
+        folder / "scores.json",
+        {
+            "run": run,
+            "seed": seed,
+            "preset": "tiny",
+            "config_hash": digest,
+            "model_sha256": "base" if run == "base" else f"weights of {run} {seed}",
+            "evaluation_hash": "e",
+            "sampling": {"samples": samples, "temperatures": list(temperatures)},
+            "results": [],
+        },
+    )
+
+
+def edit_json(path, **changes):
+    values = json.loads(Path(path).read_text())
+    values.update(changes)
+    Path(path).write_text(json.dumps(values))
