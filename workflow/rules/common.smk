@@ -1,0 +1,135 @@
+"""Paths and input functions that the rules of every stage share. The checks behind them are in workflow/settings.py."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(workflow.current_basedir).parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
+# `.venv/bin/snakemake` works without activating: jobs find the python that runs snakemake, on a cluster's nodes too
+os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
+
+from prefix_rft.errors import UserError
+from settings import FIGURES, SPLITS, figure_target, load_settings
+
+try:
+    S = load_settings(config)
+except UserError as e:
+    sys.exit(f"error: {e}")
+
+RESULTS = S.results
+SETUP = f"{S.folder}/setup"
+ENVIRONMENT = "prefix-rft"  # made from environment.yml; used only with --software-deployment-method conda
+SEEDS = S.seeds
+SEED_LIST = ",".join(map(str, S.seeds))
+OVERRIDE = [S.override] if S.override else []  # smoke.yaml, an input of every rule that reads a configuration
+OVERRIDE_FLAG = f"--override {S.override}" if S.override else ""
+# of the main comparison
+BASES = list(dict.fromkeys(S.run(r).base for r in S.runs))
+DEMOS = list(dict.fromkeys(S.run(r).demos for r in S.runs if S.run(r).method != "rft"))
+MAIN_FIGURES = [name for name in FIGURES if name not in ("lr_sensitivity", "regimes")]
+
+
+wildcard_constraints:
+    run="[A-Za-z0-9][A-Za-z0-9_-]*",
+    base="|".join(S.bases),
+    demos="|".join(S.demos),
+    seed="[0-9]+",
+    lr="[0-9.e+-]+",
+
+
+def check_configuration():
+    """Once, before the first job: every configuration of the preset, and whether the results folder is of this version."""
+    command = [sys.executable, "-m", "prefix_rft", "check", "--preset-dir", S.folder, "--results", RESULTS]
+    if subprocess.run(command + OVERRIDE_FLAG.split()).returncode:
+        sys.exit(2)
+
+
+def problems(splits=SPLITS):
+    return [f"{RESULTS}/data/problems.{s}.parquet" for s in splits]
+
+
+def run_config(wildcards):
+    return f"{S.folder}/{wildcards.run}.yaml"
+
+
+def run_config_parents(wildcards):
+    """The files that a run's configuration extends, and the override: a change in any of them is a change of the run."""
+    return S.run_files(wildcards.run)[1:] + OVERRIDE
+
+
+def train_sets(wildcards):
+    """The problems, and the demonstrations if the method reads any, that a run trains on."""
+    run = S.run(wildcards.run)
+    return [
+        f"{RESULTS}/data/problems.{run.train_split}.parquet",
+        *([f"{RESULTS}/data/demos.{run.demos}.parquet"] if run.method != "rft" else []),
+    ]
+
+
+def initial_model(wildcards):
+    """The base model, or the model of the run (same seed) that this one goes on from."""
+    run = S.run(wildcards.run)
+    if run.init_from is None:
+        return f"{RESULTS}/models/{run.base}"
+    return f"{RESULTS}/runs/{run.init_from}/seed{wildcards.seed}/model"
+
+
+def bases_of(runs):
+    return list(dict.fromkeys(S.run(r).base for r in runs))
+
+
+def models(runs, seeds):
+    return expand(f"{RESULTS}/runs/{{run}}/seed{{seed}}/run.json", run=runs, seed=seeds)
+
+
+def metrics(runs, seeds):
+    return expand(f"{RESULTS}/runs/{{run}}/seed{{seed}}/metrics.jsonl", run=runs, seed=seeds)
+
+
+def scores(runs, seeds):
+    """Evaluations of `runs` and of the bases that they started from."""
+    return expand(
+        f"{RESULTS}/eval/{{run}}/seed{{seed}}/{{file}}",
+        run=bases_of(runs) + list(runs),
+        seed=seeds,
+        file=["scores.json", "samples.parquet"],
+    )
+
+
+def study_inputs(runs, seeds):
+    """All that a table or figure may read: records, metrics and evaluations, and the configurations that they must agree with."""
+    files = [f for r in runs for f in S.run_files(r)] + OVERRIDE
+    return [*dict.fromkeys(files), *models(runs, seeds), *metrics(runs, seeds), *scores(runs, seeds)]
+
+
+def study_seeds(study):
+    """A study's own seeds, unless the command line or config.yaml gives some."""
+    return SEEDS if S.seeds_given else S.studies[study].get("seeds", SEEDS)
+
+
+def figure_inputs(name):
+    """What a figure is drawn from; that of the learning rates and that of the regimes read nothing but tables."""
+    if name == "lr_sensitivity":
+        return [f"{RESULTS}/tables/lr_grid.csv"]
+    if name == "regimes":
+        return [f"{RESULTS}/tables/paired.csv"] + [f"{RESULTS}/tables/{s}.paired.csv" for s in S.studies]
+    if name == "comparison":
+        return [f"{RESULTS}/tables/main.csv", *study_inputs(S.runs, SEEDS)]
+    return study_inputs(S.runs, SEEDS)
+
+
+def figure_label(name):
+    return name.replace("_", " ")
+
+
+def grid_scores():
+    """scores.json of every run, rate and seed of preset.yaml's lr_grid."""
+    grid = S.lr_grid or {"methods": [], "rates": []}
+    return expand(
+        f"{RESULTS}/lr_grid/{{run}}/lr{{lr}}/seed{{seed}}/validation/scores.json",
+        run=grid["methods"],
+        lr=[f"{float(rate):g}" for rate in grid["rates"]],
+        seed=grid.get("seeds", [0]),
+    )

@@ -1,0 +1,160 @@
+"""What the rules need to know before the graph is drawn: the preset, its seeds, the names and files of its runs.
+
+Everything a user can get wrong in config/config.yaml, on the command line (`--config`) or in preset.yaml ends here in one line
+that names the file, the key, its value and what would be right. The package `prefix_rft` knows nothing of this module.
+"""
+
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+from jsonschema import Draft202012Validator
+
+from prefix_rft.config import Run, load_run, merge, parents, read_yaml, resolve
+from prefix_rft.errors import UserError
+
+HERE = Path(__file__).parent
+SPLITS = ("train", "validation", "test", "ood")
+# figure -> what it is drawn from; the names of the targets are in `figure_target`
+FIGURES = ("training", "figure_4", "pass_at_k", "comparison", "lr_sensitivity", "regimes")
+
+
+def figure_target(name: str) -> str:
+    return name if name.startswith("figure_") else f"figure_{name}"
+
+
+def plain(value):
+    """Snakemake hands over `--config smoke=true seeds=[0,1]` as text in places; read such text as YAML."""
+    if isinstance(value, str):
+        return yaml.safe_load(value)
+    if isinstance(value, list):
+        return [plain(v) for v in value]
+    return value
+
+
+def near(word, words) -> str:
+    words = sorted(words)
+    close = difflib.get_close_matches(str(word), words, 1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(words)}"
+
+
+def validate(values: dict, schema: dict, where: str):
+    """Refuse `values` that do not fit the JSON schema, with the first problem in one line."""
+    errors = sorted(Draft202012Validator(schema).iter_errors(values), key=lambda e: [str(p) for p in e.absolute_path])
+    for e in errors:
+        key = ".".join(str(p) for p in e.absolute_path)
+        dot = f"{key}." if key else ""
+        if e.validator == "additionalProperties":
+            known = e.schema.get("properties", {})
+            unknown = next(k for k in e.instance if k not in known)
+            raise UserError(f"{where}: unknown key {dot + unknown!r} = {e.instance[unknown]!r}; {near(unknown, known)}")
+        if e.validator == "required":
+            missing = next(k for k in e.validator_value if k not in e.instance)
+            hint = e.schema["properties"][missing].get("description", "")
+            raise UserError(f"{where}: key {dot + missing!r} is missing: {hint}")
+        hint = e.schema.get("description") or e.message
+        raise UserError(f"{where}: key {key!r} = {e.instance!r}: must be {e.schema.get('type', 'other')}: {hint}")
+
+
+@dataclass(frozen=True)
+class Settings:
+    preset: str
+    folder: str  # config/<preset>
+    results: str  # results/<preset> or results/<preset>-smoke
+    override: str | None  # config/<preset>/smoke.yaml when smoke is on
+    seeds: list[int]
+    seeds_given: bool  # by the command line or config.yaml, not by the preset
+    runs: list[str]  # of the main comparison
+    bases: list[str]
+    demos: list[str]
+    sources: list[str]  # teachers whose raw demonstrations the data rule writes
+    studies: dict[str, dict]
+    lr_grid: dict | None
+    _runs: dict[str, Run] = field(default_factory=dict, repr=False, compare=False)
+
+    def run(self, name: str) -> Run:
+        """The configuration of one run, override included; read once."""
+        if name not in self._runs:
+            self._runs[name] = load_run(f"{self.folder}/{name}.yaml", self.override)
+        return self._runs[name]
+
+    def run_files(self, name: str) -> list[str]:
+        """The files that a run's configuration is made of: these are inputs of its rules."""
+        return [str(p) for p in parents(f"{self.folder}/{name}.yaml")]
+
+    def all_runs(self) -> list[str]:
+        return list(dict.fromkeys([*self.runs, *(r for s in self.studies.values() for r in s["runs"])]))
+
+
+def names(folder) -> list[str]:
+    return sorted(p.stem for p in Path(folder).glob("*.yaml") if not p.stem.startswith("_"))
+
+
+def load_settings(config: dict) -> Settings:
+    """Read and check the workflow's configuration and the preset that it names, runs included."""
+    where = "config/config.yaml or --config"
+    config = {k: plain(v) for k, v in config.items()}
+    validate(config, read_yaml(HERE / "schemas/config.schema.yaml"), where)
+    presets = sorted(p.parent.name for p in Path("config").glob("*/preset.yaml"))
+    if config["preset"] not in presets:
+        raise UserError(f"{where}: unknown preset {config['preset']!r}; {near(config['preset'], presets)}")
+    folder = f"config/{config['preset']}"
+    file = f"{folder}/preset.yaml"
+    preset = read_yaml(file)
+    smoke = config.get("smoke") or False
+    override = f"{folder}/smoke.yaml" if smoke else None
+    if smoke:
+        preset = merge(preset, read_yaml(override).get("preset") or {})
+    validate(preset, read_yaml(HERE / "schemas/preset.schema.yaml"), f"{file} (with {override})" if smoke else file)
+    demos = names(f"{folder}/setup/demos")
+    settings = Settings(
+        preset=config["preset"],
+        folder=folder,
+        results=f"results/{config['preset']}" + ("-smoke" if smoke else ""),
+        override=override,
+        seeds=config.get("seeds") or preset["seeds"],
+        seeds_given=bool(config.get("seeds")),
+        runs=preset["runs"],
+        bases=names(f"{folder}/setup/bases"),
+        demos=demos,
+        sources=sorted({resolve(f"{folder}/setup/demos/{d}.yaml", override, "demos").get("source", d) for d in demos}),
+        studies=preset.get("studies") or {},
+        lr_grid=preset.get("lr_grid"),
+    )
+    check_names(settings, file)
+    return settings
+
+
+def check_names(settings: Settings, file: str):
+    """Every run, base and demonstration set that is named somewhere exists; no run hides behind a base's name."""
+    known = [n for n in names(settings.folder) if n not in ("preset", "smoke")]
+    groups = {"runs": settings.runs, "lr_grid.methods": (settings.lr_grid or {}).get("methods", [])}
+    groups |= {f"studies.{k}.runs": s["runs"] for k, s in settings.studies.items()}
+    for key, members in groups.items():
+        for name in members:
+            if name not in known:
+                raise UserError(f"{file}: key {key!r}: no run {name!r} ({settings.folder}/{name}.yaml); {near(name, known)}")
+            if name in settings.bases:
+                raise UserError(f"{file}: key {key!r}: {name!r} is also a base of {settings.folder}/setup/bases")
+    if not settings.bases:
+        raise UserError(f"{settings.folder}/setup/bases: has no base model (one YAML file each)")
+    todo, seen = settings.all_runs(), set()
+    while todo:
+        name = todo.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        run, where = settings.run(name), f"{settings.folder}/{name}.yaml"
+        for key, value, options in (("base", run.base, settings.bases), ("demos", run.demos, settings.demos)):
+            if value not in options:
+                raise UserError(f"{where}: key {key!r} = {value!r}: no such file in setup; {near(value, options)}")
+        if run.init_from is not None:
+            if run.init_from not in known:
+                raise UserError(f"{where}: key 'init_from' = {run.init_from!r}: no such run; {near(run.init_from, known)}")
+            chain = [name]
+            while (parent := settings.run(chain[-1]).init_from) is not None:
+                if parent in chain:
+                    raise UserError(f"{where}: key 'init_from' leads back to itself: {' -> '.join([*chain, parent])}")
+                chain.append(parent)
+            todo.append(run.init_from)
