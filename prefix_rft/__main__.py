@@ -1,0 +1,46 @@
+"""`python -m prefix_rft <command>`: every command that the workflow calls."""
+
+import argparse
+import importlib
+import logging
+import sys
+
+from .errors import UserError
+
+COMMANDS = {
+    "data": ("data", "make or fetch the problems and raw demonstrations of a preset"),
+    "base": ("base", "make the base model"),
+    "demos": ("demos", "filter a set of demonstrations"),
+    "train": ("train", "one training run"),
+    "evaluate": ("evaluate", "sample a model on the benchmarks and score it"),
+    "tables": ("tables", "tables of a study"),
+    "figure": ("figures", "one figure"),
+    "summary": ("summary", "print the main table, the claims and the path of the report"),
+    "check": ("check", "validate the configuration of a preset before any work"),
+    "score": ("rewards", "verify responses of a JSON-lines file"),
+    "benchmark": ("benchmark", "speed against transformers and TRL, side by side"),
+}
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m prefix_rft", description="Prefix-RFT, arXiv 2507.01679")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    argv = sys.argv[1:] if argv is None else argv
+    for name, (module, text) in COMMANDS.items():
+        sub = commands.add_parser(name, help=text, description=text)
+        if argv and argv[0] == name:  # import only what is called: torch takes seconds
+            loaded = importlib.import_module(f".{module}", __package__)
+            loaded.add_arguments(sub)
+            sub.set_defaults(main=loaded.main)
+    args = parser.parse_args(argv)
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        return args.main(args) or 0
+    except UserError as e:
+        print(f"error: {e}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Checkpoints: everything a run needs to go on as if it had never stopped.
+
+A checkpoint is a folder `step-<n>` with `state.pt` and `manifest.json` (its hash and the run's identity). It appears by
+one rename, so it is whole or absent. The newest intact one is taken; one whose hash is wrong is named and passed over.
+All randomness of a run derives from (seed, step), so the step *is* the state of its random streams; torch's own
+generators are saved besides, for models that use them.
+"""
+
+import dataclasses
+import logging
+import shutil
+from pathlib import Path
+
+import torch
+
+from .errors import UserError
+from .io import atomic_dir, read_json, sha256, write_json
+
+log = logging.getLogger(__name__)
+
+
+def save(folder, step, state, identity, keep):
+    """Write checkpoint `step` and drop all but the `keep` newest."""
+    folder = Path(folder)
+    with atomic_dir(folder / f"step-{step:08d}") as temporary:
+        torch.save(state, temporary / "state.pt")
+        write_json(temporary / "manifest.json", {"step": step, "sha256": sha256(temporary / "state.pt"), "identity": identity})
+    for old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+
+
+def checkpoints(folder):
+    """Folders of finished checkpoints, oldest first."""
+    return sorted(p for p in Path(folder).glob("step-*") if p.is_dir())
+
+
+def load_newest(folder, identity):
+    """(step, state) of the newest intact checkpoint, or None. Refuses one of another run, naming the field."""
+    for path in reversed(checkpoints(folder)):
+        try:
+            manifest = read_json(path / "manifest.json")
+            intact = sha256(path / "state.pt") == manifest["sha256"]
+        except (UserError, KeyError, OSError) as e:
+            intact, manifest = False, str(e)
+        if not intact:
+            log.warning("%s: checkpoint is damaged; falling back to the one before", path)
+            continue
+        refuse_other(path, manifest["identity"], identity)
+        return manifest["step"], torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+    return None
+
+
+def refuse_other(path, saved, wanted):
+    """`UserError` at the first field in which two identities differ."""
+    old, new = dict(_flat(saved)), dict(_flat(wanted))
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            raise UserError(
+                f"{path}: made under another {key}: {old.get(key)!r} there, {new.get(key)!r} now;"
+                f" put it back, or remove {path.parent} to start this run anew"
+            )
+
+
+def _flat(value, prefix=""):
+    if isinstance(value, dict):
+        for k, v in value.items():
+            yield from _flat(v, f"{prefix}.{k}" if prefix else str(k))
+    else:
+        yield prefix, value
+
+
+def identity_of(run, seed, data, init):
+    """What must not change between two parts of one run. data: {file: hash}; init: hash of the first weights."""
+    return {"config": dataclasses.asdict(run), "seed": seed, "data": data, "init": init}
+
+
+def refuse_full_disk(folder, bytes_needed):
+    """Before any work: is there room for the checkpoints and the model?"""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < bytes_needed:
+        raise UserError(
+            f"{folder}: checkpoints and model need {bytes_needed / 2**20:.0f} MiB, {free / 2**20:.0f} MiB are free"
+        )

@@ -1,0 +1,318 @@
+"""Configuration: small dataclasses, read strictly from YAML.
+
+A run is one file `config/<preset>/<run>.yaml`. It may name a parent in the same folder (`extends: common.yaml`); its own
+keys are merged over the parent's. Unknown keys, wrong types and values out of range end in one `UserError` that names
+file, key, value and what would be right. `hash` of the resolved values identifies a run for ever: it is written to
+`run.json`, and evaluation refuses a model whose hash is not that of its configuration.
+
+Values that the paper leaves open carry the word "unknown" in their help text.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from .errors import UserError
+from .io import hash_of
+
+
+def opt(default, help, *, choices=None, ge=None, gt=None, le=None):
+    """A dataclass field with its documentation and its bounds. `default=...` (Ellipsis) makes it required."""
+    meta = {"help": help, "choices": choices, "ge": ge, "gt": gt, "le": le}
+    if default is ...:
+        return field(metadata=meta)
+    if isinstance(default, (list, dict)) or dataclasses.is_dataclass(default):
+        return field(default_factory=lambda: default, metadata=meta)
+    return field(default=default, metadata=meta)
+
+
+# ---------------------------------------------------------------------------------------------------------- the run
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    """AdamW (paper section 3: lr 1e-6 constant for RL; 5e-5 with warm-up 10 % and cosine to 10 % for SFT)."""
+
+    lr: float = opt(..., "peak learning rate; chosen on the validation split, the same grid for every method", gt=0)
+    beta1: float = opt(0.9, "AdamW beta 1", ge=0, le=1)
+    beta2: float = opt(0.999, "AdamW beta 2", ge=0, le=1)
+    weight_decay: float = opt(0.01, "AdamW decoupled weight decay, on matrices only", ge=0)
+    grad_clip: float = opt(1.0, "maximum global gradient norm", gt=0)
+    schedule: str = opt("constant", "learning rate over steps", choices=("constant", "linear", "cosine"))
+    warmup: float = opt(0.0, "share of the steps with a linear warm-up", ge=0, le=1)
+    final: float = opt(1.0, "learning rate at the last step as a share of the peak (linear, cosine)", ge=0, le=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    engine: str = opt("native", "what samples the rollouts", choices=("native",))
+    group_size: int = opt(8, "trajectories per prompt, N of Eq. 2", ge=1)
+    temperature: float = opt(1.0, "sampling temperature in training", gt=0)
+    max_response: int = opt(..., "response limit in tokens, the prefix included", ge=1)
+    max_rows: int = opt(512, "rows decoded at once by the native engine; changes memory and speed, never the samples", ge=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """Paper section 2, step 8."""
+
+    clip_low: float = opt(0.2, "lower clip of the importance ratio", ge=0, le=1)
+    clip_high: float = opt(0.2, "upper clip of the importance ratio", ge=0)
+    entropy_bonus: float = opt(0.0, "coefficient of the entropy bonus; unknown in the paper (its code has 0.001)", ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefix:
+    """How a demonstration's prefix enters a group: paper section 2, steps 1, 2, 5, 6 and 7."""
+
+    per_group: int = opt(1, "prefixed rollouts per group; they replace plain rollouts", ge=0)
+    schedule: str = opt(
+        "cosine",
+        "how the lower end of the window moves from low_start to low_end over the run; constant keeps low_start,"
+        " uniform keeps low_end",
+        choices=("cosine", "linear", "constant", "uniform"),
+    )
+    low_start: float = opt(0.95, "lower end of the window at the first step", ge=0, le=1)
+    low_end: float = opt(0.05, "lower end of the window at the last step", ge=0, le=1)
+    high: float = opt(0.95, "upper end of the window", ge=0, le=1)
+    min_length: int = opt(1, "least prefix length in tokens; unknown in the paper", ge=0)
+    keep: str = opt(
+        "top", "which prefix tokens of the mini-batch keep their advantage, by entropy", choices=("top", "all", "none")
+    )
+    keep_share: float = opt(0.2, "share of the prefix tokens of a mini-batch that `keep: top` keeps", ge=0, le=1)
+    clip: bool = opt(True, "clip the importance ratio on prefix tokens as on rollouts; unknown in the paper")
+    baseline: str = opt(
+        "inside",
+        "inside: A = R - mean of the whole group, hybrid included. outside (dr_grpo_prefix of the authors' code): plain"
+        " rows and prefix against the mean of the plain rows, the hybrid's continuation gets R; unknown in the paper",
+        choices=("inside", "outside"),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Luffy:
+    gamma: float = opt(0.1, "g of the shaping p / (p + g) on the demonstration's tokens (LUFFY, arXiv 2504.14945)", gt=0)
+    per_group: int = opt(1, "whole demonstrations per group; they replace rollouts", ge=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    every: int = opt(50, "steps between checkpoints; one is also written on SIGTERM and SIGUSR1", ge=1)
+    keep: int = opt(2, "how many of the newest checkpoints stay on disk", ge=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training run. `epochs` or `steps`: exactly one of them."""
+
+    method: str = opt(..., "the method, a file of prefix_rft/methods/")
+    base: str = opt("base", "name of the base model under models/")
+    init_from: str | None = opt(None, "start from the model of this run (same seed) instead of the base: SFT then RFT")
+    demos: str | None = opt(None, "name of the demonstration set, data/demos.<name>.parquet; null for methods without")
+    train_split: str = opt("train", "problem file to train on: data/problems.<name>.parquet")
+    steps: int | None = opt(None, "optimizer steps for SFT, rollout-and-update steps for the others", ge=1)
+    epochs: float | None = opt(None, "passes over the demonstrations (SFT only), instead of steps", gt=0)
+    batch_prompts: int = opt(..., "prompts a step (SFT: demonstrations a step)", ge=1)
+    minibatch_prompts: int | None = opt(None, "prompts per optimizer update; unset: batch_prompts, one update a step", ge=1)
+    micro_tokens: int = opt(8192, "token budget of one forward and backward pass; changes memory, never the gradient", ge=1)
+    optimizer: Optimizer = opt(..., "AdamW")
+    rollout: Rollout | None = opt(None, "sampling; every method but SFT needs it")
+    objective: Objective = opt(Objective(), "clip and entropy bonus")
+    prefix: Prefix = opt(Prefix(), "read by prefix_rft")
+    luffy: Luffy = opt(Luffy(), "read by luffy")
+    checkpoint: Checkpoint = opt(Checkpoint(), "when the run saves itself")
+    part_norms_every: int = opt(1, "steps between logged gradient norms of prefix part and rollout part; 0: never", ge=0)
+    device: str = opt("auto", "auto: cuda if there is one, else cpu", choices=("auto", "cpu", "cuda"))
+    dtype: str = opt("float32", "dtype of the forward pass; the weights stay float32", choices=("float32", "bfloat16"))
+
+    def __post_init__(self):
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("steps, epochs: exactly one of them must be given")
+        if self.epochs is not None and self.method != "sft":
+            raise ValueError(f"epochs: only method sft counts in epochs; {self.method} takes steps")
+        if self.method != "sft":
+            if self.rollout is None:
+                raise ValueError(f"rollout: method {self.method} samples, so this section is required")
+            mini = self.minibatch_prompts or self.batch_prompts
+            if self.batch_prompts % mini:
+                raise ValueError(f"minibatch_prompts: {mini} does not divide batch_prompts = {self.batch_prompts}")
+            share = {"prefix_rft": self.prefix.per_group, "luffy": self.luffy.per_group}.get(self.method, 0)
+            if share > self.rollout.group_size:
+                raise ValueError(f"{self.method}.per_group: {share} is more than rollout.group_size = {self.rollout.group_size}")
+            if self.method == "prefix_rft" and self.prefix.baseline == "outside" and share == self.rollout.group_size:
+                raise ValueError("prefix.baseline: outside needs a plain rollout in the group; per_group leaves none")
+        if self.prefix.low_start > self.prefix.high or self.prefix.low_end > self.prefix.high:
+            raise ValueError(f"prefix.high: {self.prefix.high} is below low_start or low_end")
+
+
+# ----------------------------------------------------------------------------------------------------- strict reading
+
+
+def read_yaml(path):
+    path = Path(path)
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as e:
+        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], 1)
+        raise UserError(f"{path}: no such file" + (f"; did you mean {near[0]}?" if near else "")) from e
+    except yaml.YAMLError as e:
+        raise UserError(f"{path}: not YAML: {' '.join(str(e).split())}") from e
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: must be a mapping of keys to values, is {type(value).__name__}")
+    return value
+
+
+def merge(base, over):
+    """`over` wins; nested mappings are merged key by key. An explicit null removes a whole section or value."""
+    out = dict(base)
+    for key, value in over.items():
+        out[key] = merge(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
+    return out
+
+
+def parents(path):
+    """The chain of files a configuration is made of, the file itself first (Snakemake's inputs)."""
+    chain, path = [], Path(path)
+    while True:
+        if path in chain:
+            raise UserError(f"{path}: key 'extends' leads back to itself: {' -> '.join(map(str, chain))}")
+        chain.append(path)
+        parent = read_yaml(path).get("extends")
+        if parent is None:
+            return chain
+        if not isinstance(parent, str):
+            raise UserError(f"{path}: key 'extends' = {parent!r}: must be the name of a file in the same folder")
+        path = path.parent / parent
+
+
+def resolve(path, override=None, section=None):
+    """The plain values of a configuration file with its parents, and `section` of the `override` file, merged in."""
+    values = {}
+    for file in reversed(parents(path)):
+        values = merge(values, {k: v for k, v in read_yaml(file).items() if k != "extends"})
+    if override is not None:
+        values = merge(values, read_yaml(override).get(section) or {})
+    return values
+
+
+def load(cls, path, override=None, section=None):
+    """Read `path` (parents and override included) into dataclass `cls`."""
+    values = resolve(path, override, section)
+    return build(cls, values, str(path) + (f" (with {override})" if override else ""))
+
+
+def load_run(path, override=None, sets=()):
+    """A `Run`. An override file (such as smoke.yaml) has a section `run`, and `run_<method>` for one method alone;
+    `sets` are assignments such as "optimizer.lr=1e-3", which win over both."""
+    values = resolve(path, override, "run")
+    if override is not None:
+        values = merge(values, read_yaml(override).get(f"run_{values.get('method')}") or {})
+    for assignment in sets:
+        key, sign, value = assignment.partition("=")
+        if not sign:
+            raise UserError(f"--set {assignment}: must be key=value, such as optimizer.lr=1e-3")
+        try:
+            nested = yaml.safe_load(value)
+        except yaml.YAMLError as e:
+            raise UserError(f"--set {assignment}: the value is not YAML") from e
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        values = merge(values, nested)
+    return build(Run, values, str(path) + (f" (with {override})" if override else ""))
+
+
+def config_hash(config):
+    """Identity of a configuration: the hash of its resolved values (16 hex digits)."""
+    return hash_of(dataclasses.asdict(config))[:16]
+
+
+def build(cls, values, where, prefix=""):
+    """A dataclass `cls` from plain `values`, or a `UserError` that starts with `where`."""
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    for key in values:
+        if key not in fields:
+            near = difflib.get_close_matches(str(key), fields, 1)
+            hint = f"did you mean {prefix + near[0]!r}?" if near else f"known keys: {', '.join(fields)}"
+            raise UserError(f"{where}: unknown key {prefix + str(key)!r} = {values[key]!r}; {hint}")
+    out = {}
+    hints = typing.get_type_hints(cls)
+    for name, f in fields.items():
+        if name in values:
+            out[name] = _convert(values[name], hints[name], f.metadata, where, prefix + name)
+        elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise UserError(f"{where}: key {prefix + name!r} is missing: {f.metadata.get('help', 'required')}")
+    try:
+        return cls(**out)
+    except ValueError as e:
+        raise UserError(f"{where}: {prefix}{e}") from e
+
+
+def _convert(value, hint, meta, where, key):
+    args = typing.get_args(hint)
+    if isinstance(hint, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        hint = next(a for a in args if a is not type(None))
+        args = typing.get_args(hint)
+    origin = typing.get_origin(hint) or hint
+
+    def wrong(expected):
+        return UserError(f"{where}: key {key!r} = {value!r}: must be {expected}")
+
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise wrong("a mapping")
+        return build(hint, value, where, key + ".")
+    if origin is list:
+        if not isinstance(value, list):
+            raise wrong("a list")
+        return [_convert(v, args[0], meta, where, f"{key}[{i}]") for i, v in enumerate(value)]
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise wrong("a mapping")
+        return {str(k): _convert(v, args[1], meta, where, f"{key}.{k}") for k, v in value.items()}
+    if hint is float and isinstance(value, str):  # YAML reads 1e-6 as a string
+        try:
+            value = float(value)
+        except ValueError:
+            raise wrong("a number") from None
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    names = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise wrong(names.get(hint, hint.__name__))
+    if meta.get("choices") and value not in meta["choices"]:
+        raise wrong("one of " + ", ".join(map(str, meta["choices"])))
+    for bound, fine, sign in (
+        ("ge", lambda b: value >= b, ">="),
+        ("gt", lambda b: value > b, ">"),
+        ("le", lambda b: value <= b, "<="),
+    ):
+        if meta.get(bound) is not None and not fine(meta[bound]):
+            raise wrong(f"{sign} {meta[bound]}")
+    return value
+
+
+def describe(cls, prefix=""):
+    """(key, type, default, help) of every leaf, for docs/configuration.md."""
+    hints = typing.get_type_hints(cls)
+    for f in dataclasses.fields(cls):
+        inner = next((a for a in (hints[f.name], *typing.get_args(hints[f.name])) if dataclasses.is_dataclass(a)), None)
+        if inner:
+            yield from describe(inner, f"{prefix}{f.name}.")
+        else:
+            if f.default is not dataclasses.MISSING:
+                default = f.default
+            elif f.default_factory is not dataclasses.MISSING:
+                default = f.default_factory()
+            else:
+                default = "required"
+            hint = hints[f.name]
+            kind = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
+            choices = f.metadata.get("choices")
+            yield f"{prefix}{f.name}", " / ".join(choices) if choices else kind, default, f.metadata.get("help", "")

@@ -1,0 +1,138 @@
+"""Files: atomic writes, hashes and readable errors. Every file that holds a result is written through this module."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from .errors import UserError
+
+
+@contextmanager
+def atomic_path(path):
+    """Yield a temporary path beside `path`; when the block ends well it is flushed and renamed onto `path`.
+    A crash leaves the old file (or none), never half of a new one."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(fd)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o644)  # mkstemp makes private files; results are for everybody on the cluster
+        with open(temporary, "rb") as f:
+            os.fsync(f.fileno())
+        os.replace(temporary, path)
+    except OSError as e:
+        raise UserError(f"{path}: cannot be written: {e.strerror or e}") from e
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_dir(path):
+    """Like `atomic_path` for a folder. An existing folder at `path` is replaced."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
+    os.chmod(temporary, 0o755)
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                with open(file, "rb") as f:
+                    os.fsync(f.fileno())
+        if path.exists():
+            shutil.rmtree(path)
+        os.replace(temporary, path)
+    except OSError as e:
+        raise UserError(f"{path}: cannot be written: {e.strerror or e}") from e
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_text(path, text):
+    with atomic_path(path) as p:
+        p.write_text(text, encoding="utf-8")
+
+
+def write_json(path, value):
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False) + "\n")
+
+
+def read_json(path):
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as e:
+        raise UserError(f"{path}: no such file") from e
+    except (ValueError, OSError) as e:
+        raise UserError(f"{path}: not readable as JSON: {e}") from e
+
+
+def write_jsonl(path, rows):
+    write_text(path, "".join(json.dumps(r) + "\n" for r in rows))
+
+
+def read_jsonl(path):
+    """Rows of a JSON-lines file; an error names the line."""
+    rows = []
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"{path}: not readable: {e}") from e
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except ValueError as e:
+                raise UserError(f"{path}:{number}: not JSON: {e}") from e
+    return rows
+
+
+def write_parquet(path, rows):
+    """Write a list of dicts (same keys in each) as parquet."""
+    with atomic_path(path) as p:
+        pq.write_table(pa.Table.from_pylist(rows), p)
+
+
+def read_parquet(path, columns=()):
+    """Rows of a parquet file as dicts; refuses a file that lacks one of `columns`."""
+    try:
+        table = pq.read_table(path)
+    except FileNotFoundError as e:
+        raise UserError(f"{path}: no such file") from e
+    except (pa.ArrowException, OSError) as e:
+        raise UserError(f"{path}: not readable as parquet: {e}") from e
+    missing = [c for c in columns if c not in table.column_names]
+    if missing:
+        raise UserError(f"{path}: column {missing[0]!r} is missing; it has {', '.join(table.column_names)}")
+    return table.to_pylist()
+
+
+def sha256(path):
+    """Hash of a file, or of a folder (relative names and contents, in sorted order; names with a leading dot are left out, as
+    workflow managers keep notes in such files)."""
+    path = Path(path)
+    digest = hashlib.sha256()
+    if path.is_dir():
+        for file in sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")):
+            digest.update(str(file.relative_to(path)).encode() + b"\0" + sha256(file).encode())
+    else:
+        try:
+            with open(path, "rb") as f:
+                while block := f.read(1 << 20):
+                    digest.update(block)
+        except FileNotFoundError as e:
+            raise UserError(f"{path}: no such file") from e
+    return digest.hexdigest()
+
+
+def hash_of(value):
+    """Hash of plain data (dicts, lists, numbers, strings), blind to the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,29 @@
+"""LUFFY (arXiv 2504.14945): N - 1 rollouts and one whole demonstration with reward 1.
+
+alpha = A r without clip; beta = A g p / (p + g)^2, the gradient of A p / (p + g), without clip (paper section 1).
+A is that of Dr.GRPO over the whole group, demonstration included: the comparison isolates what is imitated and how.
+"""
+
+import numpy as np
+
+from ..episodes import Start
+from ..objectives import PLAIN, SHAPED
+from .base import Method, dr_grpo, draw_demo, per_token, plain, prefix_mask, rl_streams
+
+
+class Luffy(Method):
+    uses_demos = True
+
+    def compose(self, problem, progress, rng):
+        whole = self.run.luffy.per_group if problem.demos else 0  # without a demonstration: plain RFT
+        demos = [draw_demo(problem, rng) for _ in range(whole)]
+        return plain(problem, self.group_size - whole) + [
+            Start(problem, prefix=d.ids, demo_id=d.id, share=1.0, sample=False) for d in demos
+        ]
+
+    def weigh(self, episodes):
+        surrogate = np.where(prefix_mask(episodes), SHAPED, PLAIN)
+        return rl_streams(self.run, episodes, per_token(episodes, dr_grpo(episodes)), surrogate, self.run.luffy.gamma)
+
+
+METHOD = Luffy

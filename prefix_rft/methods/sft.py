@@ -1,0 +1,26 @@
+"""SFT: the demonstration alone, every token with weight 1 (paper section 1).
+
+Loss = sum over response tokens of -log pi / number of response tokens of the *whole* batch, whatever the micro-batches
+(arXiv 2604.23747 shows what the average per micro-batch does to this baseline).
+"""
+
+from ..episodes import Start
+from .base import Method, ce_streams, draw_demo
+
+
+class SFT(Method):
+    samples = False
+    uses_demos = True
+
+    def compose(self, problem, progress, rng):
+        demo = draw_demo(problem, rng)
+        return [Start(problem, prefix=demo.ids, demo_id=demo.id, share=1.0, sample=False)]
+
+    def needs_scoring(self, episodes):
+        return [False] * len(episodes)  # a cross-entropy has no ratio
+
+    def weigh(self, episodes):
+        return ce_streams(episodes)
+
+
+METHOD = SFT

@@ -1,0 +1,66 @@
+"""What a step did, as one deterministic row of metrics.jsonl (the list at the end of paper section 5).
+
+Wall-clock figures are in timing.jsonl, so that two runs of one configuration and seed give the same metrics.jsonl, byte
+for byte. null: does not apply to this step.
+"""
+
+import numpy as np
+
+
+def mean(values):
+    values = list(values)
+    return float(np.mean(values)) if values else None
+
+
+def ratio(a, b):
+    return a / b if b else None
+
+
+def step_metrics(episodes, outs, streams, window_low, demo_lengths):
+    """episodes: of the whole step; outs, streams: what `Learner.update` returned and what it was given, per mini-batch;
+    window_low: lower end of the prefix window, or None; demo_lengths: {demo_id: tokens}.
+
+    entropy: mean of -log-prob of the sampled tokens, the Monte-Carlo estimate of the policy's entropy in nats.
+    entropy_prefix: exact, over prefix tokens, of pi_old. mismatch: mean |sampler - learner| log-prob of sampled tokens.
+    """
+    sampled = [e for e in episodes if e.start.sample]
+    plain = [e for e in sampled if not e.prefix]
+    hybrid = [e for e in sampled if e.prefix]
+    imitated = sum(len(e.prefix) for e in episodes)
+    rewards = {}
+    for e in sampled:
+        rewards.setdefault(e.group, []).append(e.reward)
+    logp = np.concatenate([e.sampler_logprobs for e in sampled]) if sampled else np.zeros(0)
+    scored = [e for e in sampled if e.scored and len(e.continuation)]
+    gaps = [np.abs(e.sampler_logprobs - e.old_logprobs[len(e.prefix) :]) for e in scored]
+    copied = np.concatenate([e.is_prefix for e in episodes])
+    active = np.concatenate([s.active for s in streams])  # mini-batches come in the episodes' order
+    norms = [o["grad_norm_prefix"] for o in outs if "grad_norm_prefix" in o]
+    return {
+        "loss": mean(o["rl_loss"] + o["ce_loss"] for o in outs),
+        "rl_loss": mean(o["rl_loss"] for o in outs),
+        "ce_loss": mean(o["ce_loss"] for o in outs),
+        "lr": outs[-1]["lr"],
+        "reward": mean(e.reward for e in sampled),
+        "reward_plain": mean(e.reward for e in plain),
+        "reward_prefixed": mean(e.reward for e in hybrid),
+        "response_length": mean(len(e.response) for e in sampled),
+        "response_length_plain": mean(len(e.response) for e in plain),
+        "finished_share": mean(e.finished for e in sampled),
+        "timed_out": sum(e.timed_out for e in sampled),
+        "entropy": float(-logp.mean()) if len(logp) else None,
+        "entropy_prefix": mean(h for e in episodes if e.scored for h in e.entropies[: len(e.prefix)]),
+        "grad_norm": mean(o["grad_norm"] for o in outs),
+        "grad_norm_prefix": mean(norms),
+        "grad_norm_rollout": mean(o["grad_norm_rollout"] for o in outs if "grad_norm_rollout" in o),
+        "grad_cosine": mean(o["grad_cosine"] for o in outs if o.get("grad_cosine") is not None),
+        "prefix_token_share": imitated / len(copied),
+        "kept_prefix_share": ratio(int((active & copied).sum()), imitated),
+        "prefix_ratio": mean(len(e.prefix) / demo_lengths[e.start.demo_id] for e in hybrid),
+        "window_low": window_low,
+        "clip_fraction_prefix": ratio(sum(o["clipped_prefix"] for o in outs), sum(o["clippable_prefix"] for o in outs)),
+        "clip_fraction_rollout": ratio(sum(o["clipped_rollout"] for o in outs), sum(o["clippable_rollout"] for o in outs)),
+        "groups_all_right": mean(all(r) for r in rewards.values()),
+        "groups_all_wrong": mean(not any(r) for r in rewards.values()),
+        "mismatch": float(np.concatenate(gaps).mean()) if gaps else None,
+    }

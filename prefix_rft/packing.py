@@ -1,0 +1,98 @@
+"""Packing: sequences of different lengths into rows, so that no pass spends work on padding.
+
+A row holds several sequences one after another; position ids restart at each, and a block-causal mask keeps them apart.
+Padding exists as `pack=False` (one sequence a row), the oracle of the tests.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass
+class MicroBatch:
+    """R rows of L tokens.
+
+    ids, positions [R, L] int64; mask [R, 1, L, L] bool, True where attention is allowed; predictors [T] int64: flat
+    places (row * L + column) whose hidden state predicts a response token; targets [T] int64: those tokens; tokens [T]
+    int64: where each of them stands in the flat order of all response tokens of the call; sequences: which sequences.
+    """
+
+    ids: torch.Tensor
+    positions: torch.Tensor
+    mask: torch.Tensor
+    predictors: torch.Tensor
+    targets: torch.Tensor
+    tokens: torch.Tensor
+    sequences: list[int]
+
+    def to(self, device):
+        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
+        return MicroBatch(**moved, sequences=self.sequences)
+
+
+def rows_of(lengths, capacity):
+    """Best-fit decreasing: lists of sequence numbers, each list at most `capacity` tokens (a longer sequence stands
+    alone). Example: lengths [5, 3, 4, 2], capacity 7 -> [[0, 3], [2, 1]]."""
+    rows, room = [], []
+    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
+        fits = [r for r in range(len(rows)) if room[r] >= lengths[i]]
+        if fits:
+            best = min(fits, key=lambda r: room[r])
+            rows[best].append(i)
+            room[best] -= lengths[i]
+        else:
+            rows.append([i])
+            room.append(capacity - lengths[i])
+    return rows
+
+
+def micro_batches(prompts, responses, micro_tokens, pack=True):
+    """Yield `MicroBatch`es of about `micro_tokens` tokens over sequences prompt + response (lists of ids).
+
+    Every response token appears in exactly one of them. A sequence longer than `micro_tokens` gets a row of its own.
+    """
+    lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
+    if not lengths:
+        return
+    first = np.concatenate([[0], np.cumsum([len(r) for r in responses])])
+    # rows as short as the longest sequence: the mask of a longer row is mostly wasted work
+    rows = rows_of(lengths, max(lengths)) if pack else [[i] for i in range(len(lengths))]
+    rows.sort(key=lambda row: -sum(lengths[i] for i in row))
+    start = 0
+    while start < len(rows):
+        width = sum(lengths[i] for i in rows[start])
+        chunk = rows[start : start + max(1, micro_tokens // width)]
+        start += len(chunk)
+        yield _micro_batch(prompts, responses, first, chunk, width)
+
+
+def _micro_batch(prompts, responses, first, rows, width):
+    ids = np.zeros((len(rows), width), dtype=np.int64)
+    positions = np.zeros((len(rows), width), dtype=np.int64)
+    segment = np.full((len(rows), width), -1, dtype=np.int64)
+    predictors, targets, tokens = [], [], []
+    for r, row in enumerate(rows):
+        column = 0
+        for i in row:
+            sequence = prompts[i] + responses[i]
+            end = column + len(sequence)
+            ids[r, column:end] = sequence
+            positions[r, column:end] = np.arange(len(sequence))
+            segment[r, column:end] = i
+            predictors.append(r * width + column + len(prompts[i]) - 1 + np.arange(len(responses[i])))
+            targets.append(np.asarray(responses[i], dtype=np.int64))
+            tokens.append(first[i] + np.arange(len(responses[i])))
+            column = end
+    causal = np.tril(np.ones((width, width), dtype=bool))
+    mask = (segment[:, :, None] == segment[:, None, :]) & causal  # padding sees padding: no empty softmax row
+    return MicroBatch(
+        ids=torch.from_numpy(ids),
+        positions=torch.from_numpy(positions),
+        mask=torch.from_numpy(mask[:, None]),
+        predictors=torch.from_numpy(np.concatenate(predictors)),
+        targets=torch.from_numpy(np.concatenate(targets)),
+        tokens=torch.from_numpy(np.concatenate(tokens)),
+        sequences=[i for row in rows for i in row],
+    )

@@ -1,0 +1,258 @@
+"""The embedded rollout engine: batched decoding of a Llama- or Qwen2-style transformers model in plain PyTorch.
+
+Static key-value cache, one forward pass a token for all unfinished rows, finished rows leave the batch, a prompt that
+several rows share is read once. What makes it fast at small shapes is few operators a layer: norm weights and the
+attention scale are folded into the projections, q, k, v are one product, rotary embedding is one complex product
+(the projections' rows are reordered so that a pair stands side by side; attention is blind to a common reordering of
+q and k), keys and values go to the cache in one write.
+
+Left out: paged cache and continuous batching (vLLM's work on a GPU), top-p, penalties.
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ..errors import UserError
+from . import Completion, Sampling
+
+FAMILIES = ("llama", "qwen2", "mistral")
+COMPACT_BELOW = 0.88  # share of live rows below which the finished ones are dropped; a copy of the cache pays then
+
+
+class NativeEngine:
+    name = "native"
+
+    def __init__(self, model, stop_ids, max_rows=512):
+        config = model.config
+        if config.model_type not in FAMILIES:
+            raise UserError(
+                f"rollout.engine = 'native': cannot run a model of type {config.model_type!r}; it knows {', '.join(FAMILIES)}"
+            )
+        self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.width = config.hidden_size
+        self.head_dim = getattr(config, "head_dim", None) or self.width // self.heads
+        self.eps = config.rms_norm_eps
+        self.window = config.max_position_embeddings
+        self.stop_ids, self.max_rows = sorted(set(stop_ids)), max_rows
+        self.generated_tokens = self.prefilled_tokens = 0
+        self.sync(model)
+
+    # ------------------------------------------------------------------------------------------------ weights
+
+    @torch.no_grad()
+    def sync(self, model):
+        """Take over the model's current weights (a folded copy)."""
+        body = model.base_model
+        self.device = body.embed_tokens.weight.device
+        self.embed = body.embed_tokens.weight.detach().clone()
+        order = torch.arange(self.head_dim).view(2, -1).t().reshape(-1)  # (i, i + D/2) side by side
+
+        def interleave(w, heads):  # rows of a projection, head by head
+            return w.view(heads, self.head_dim, *w.shape[1:])[:, order.to(w.device)].reshape(w.shape)
+
+        self.layers = []
+        for layer in body.layers:
+            a, mlp = layer.self_attn, layer.mlp
+            scale = self.head_dim**-0.5
+            qkv = [interleave(a.q_proj.weight, self.heads) * scale, interleave(a.k_proj.weight, self.kv_heads), a.v_proj.weight]
+            bias = None
+            if a.q_proj.bias is not None:
+                bias = torch.cat([interleave(a.q_proj.bias, self.heads) * scale, interleave(a.k_proj.bias, self.kv_heads), a.v_proj.bias])
+            self.layers.append(
+                (
+                    (torch.cat(qkv) * layer.input_layernorm.weight).t().contiguous(),
+                    bias,
+                    a.o_proj.weight.detach().t().contiguous(),
+                    (torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight]) * layer.post_attention_layernorm.weight)
+                    .t()
+                    .contiguous(),
+                    mlp.down_proj.weight.detach().t().contiguous(),
+                )
+            )
+        self.mean_column = torch.full((self.width, 1), 1 / self.width, dtype=self.embed.dtype, device=self.device)
+        self.eps_row = torch.full((1, 1), self.eps, dtype=self.embed.dtype, device=self.device)
+        self.head = (model.get_output_embeddings().weight * body.norm.weight).t().contiguous()
+        positions = torch.arange(self.window, device=self.device).float()
+        # the model's own frequencies, so that any rope scaling of its configuration is kept
+        angles = positions[:, None] * body.rotary_emb.inv_freq.float().to(self.device)
+        scaling = getattr(body.rotary_emb, "attention_scaling", 1.0)
+        self.rope = torch.polar(torch.full_like(angles, scaling), angles)  # [window, D/2] complex
+
+    # ---------------------------------------------------------------------------------------------- the layers
+
+    def _norm(self, x):
+        # the mean of the squares as a product with a constant column: faster than a reduction at small shapes
+        return x * torch.addmm(self.eps_row, x.square(), self.mean_column).rsqrt_()
+
+    def _qkv(self, x, weights, bias, rope):
+        """x [N, width] -> [N, heads + 2 kv_heads, D], rotary embedding applied to q and k. rope: [N, 1, D/2]."""
+        h = self._norm(x)
+        qkv = h @ weights if bias is None else torch.addmm(bias, h, weights)
+        qkv = qkv.view(len(x), self.heads + 2 * self.kv_heads, self.head_dim)
+        qk = qkv[:, : self.heads + self.kv_heads]
+        if qk.dtype == torch.float32:
+            torch.view_as_complex(qk.unflatten(-1, (-1, 2))).mul_(rope)
+        else:  # complex numbers exist in fp32 only
+            qk.copy_(torch.view_as_real(torch.view_as_complex(qk.float().unflatten(-1, (-1, 2))) * rope).flatten(-2))
+        return qkv
+
+    def _mlp(self, x, gate_up, down):
+        gate, up = (self._norm(x) @ gate_up).chunk(2, -1)
+        return torch.addmm(x, F.silu(gate).mul_(up), down)
+
+    def _prefill(self, prompts):
+        """Keys and values of `prompts` (lists of ids, read in full): per layer [2, prompts, kv_heads, L, D]."""
+        n, length = len(prompts), max(map(len, prompts))
+        ids = np.zeros((n, length), dtype=np.int64)
+        for i, p in enumerate(prompts):
+            ids[i, : len(p)] = p  # what stands behind a shorter prompt is never attended to
+        x = self.embed[torch.from_numpy(ids).to(self.device).view(-1)]
+        rope = self.rope[:length].repeat(n, 1)[:, None]
+        h, kv = self.heads, self.kv_heads
+        out = []
+        for index, (w_qkv, b_qkv, w_o, gate_up, down) in enumerate(self.layers):
+            qkv = self._qkv(x, w_qkv, b_qkv, rope).view(n, length, h + 2 * kv, self.head_dim).transpose(1, 2)
+            q, k, v = qkv[:, :h], qkv[:, h : h + kv], qkv[:, h + kv :]
+            out.append(torch.stack([k, v]))
+            if index + 1 < len(self.layers):  # the last layer's output is not needed
+                o = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0, enable_gqa=kv != h)
+                x = torch.addmm(x, o.transpose(1, 2).reshape(n * length, -1), w_o)
+                x = self._mlp(x, gate_up, down)
+        self.prefilled_tokens += sum(map(len, prompts))
+        return out
+
+    def _decode(self, tokens, position, slots, bias, length, caches):
+        """One token for each row. tokens, position [B]; slots [B * 2 kv_heads]: where keys and values go in the flat
+        cache; bias [B, length]: 0 where a row may look, -inf elsewhere. Returns logits [B, vocabulary]."""
+        rows, h, kv, d = len(tokens), self.heads, self.kv_heads, self.head_dim
+        x = self.embed.index_select(0, tokens)
+        rope = self.rope.index_select(0, position)[:, None]
+        bias = bias[:, None, None, :length].expand(rows, kv, h // kv, length).reshape(rows * kv, h // kv, length)
+        for (w_qkv, b_qkv, w_o, gate_up, down), cache in zip(self.layers, caches, strict=True):
+            qkv = self._qkv(x, w_qkv, b_qkv, rope)
+            cache.view(-1, d).index_copy_(0, slots, qkv[:, h:].reshape(-1, d))
+            keys, values = cache.view(2, rows * kv, -1, d)[:, :, :length]
+            q = qkv[:, :h].reshape(rows * kv, h // kv, d)
+            p = torch.softmax(torch.baddbmm(bias, q, keys.transpose(1, 2)), -1)
+            x = torch.addmm(x, torch.bmm(p, values).view(rows, h * d), w_o)
+            x = self._mlp(x, gate_up, down)
+        return (self._norm(x) @ self.head).float()
+
+    # ----------------------------------------------------------------------------------------------- sampling
+
+    @torch.no_grad()
+    def generate(self, prompts, max_new, sampling: Sampling):
+        """prompts: lists of ids (not empty); max_new: most new tokens, one number a prompt -> `Completion`s in order.
+
+        The random numbers of a row depend on the seed and on its place in `prompts` alone.
+        """
+        for i, (p, n) in enumerate(zip(prompts, max_new, strict=True)):
+            if len(p) + n > self.window:
+                raise UserError(f"prompt {i}: {len(p)} tokens + {n} new ones exceed the model's window of {self.window}")
+        out = [Completion([], np.zeros(0), False) for _ in prompts]
+        order = sorted((i for i in range(len(prompts)) if max_new[i] > 0), key=lambda i: len(prompts[i]))
+        for start in range(0, len(order), self.max_rows):
+            self._generate(order[start : start + self.max_rows], prompts, max_new, sampling, out)
+        return out
+
+    def _start_cache(self, numbers, prompts, capacity):
+        """Caches [2, rows, kv_heads, capacity, D] a layer, all but the last token of each prompt read."""
+        heads = [tuple(prompts[i][:-1]) for i in numbers]
+        unique = sorted(set(heads), key=len)
+        shape = (2, len(numbers), self.kv_heads, capacity, self.head_dim)
+        caches = [torch.zeros(shape, dtype=self.embed.dtype, device=self.device) for _ in self.layers]
+        start = 0
+        while start < len(unique):  # prompts of about one length together: little padding
+            stop = start + 1
+            while stop < len(unique) and stop - start < 64 and len(unique[stop]) <= 1.25 * len(unique[start]) + 4:
+                stop += 1
+            chunk = unique[start:stop]
+            start = stop
+            if not chunk[-1]:
+                continue
+            where = {p: j for j, p in enumerate(chunk)}
+            rows = [r for r, p in enumerate(heads) if p in where]
+            source = torch.tensor([where[heads[r]] for r in rows], device=self.device)
+            target = torch.tensor(rows, device=self.device)
+            for cache, read in zip(caches, self._prefill(chunk), strict=True):
+                cache[:, target, :, : read.shape[3]] = read[:, source]
+        return caches
+
+    def _generate(self, numbers, prompts, max_new, sampling, out):
+        device, kv = self.device, self.kv_heads
+        capacity = max(len(prompts[i]) + max_new[i] for i in numbers)
+        caches = self._start_cache(numbers, prompts, capacity)
+        limit = torch.tensor([max_new[i] for i in numbers], device=device)
+        position = torch.tensor([len(prompts[i]) - 1 for i in numbers], device=device)
+        tokens = torch.tensor([prompts[i][-1] for i in numbers], device=device)
+        steps = int(limit.max())
+        uniform = torch.from_numpy(_uniform(numbers, steps, sampling.seed).T.copy()).to(device)  # [steps, rows]
+        stops = torch.tensor(self.stop_ids, device=device)
+        kept_tokens = torch.zeros(len(numbers), steps, dtype=torch.long, device=device)
+        kept_logp = torch.zeros(len(numbers), steps, device=device)
+        row_steps = torch.zeros(len(numbers), dtype=torch.long, device=device)  # response length, 0 while it grows
+        stopped = torch.zeros(len(numbers), dtype=torch.bool, device=device)
+        rows = torch.arange(len(numbers), device=device)  # which row each place of the batch holds
+        columns = torch.arange(capacity, device=device)
+
+        def layout():
+            n = len(rows)
+            bias = torch.where(columns <= position[:, None], 0.0, float("-inf")).to(self.embed.dtype)
+            places = torch.arange(2 * n * kv, device=device).view(2, n, kv).permute(1, 0, 2).reshape(n, -1)
+            return bias, places * capacity, int(position.max())
+
+        bias, places, furthest = layout()
+        for step in range(steps):
+            slots = (places + position[:, None]).view(-1)
+            logits = self._decode(tokens, position, slots, bias, furthest + 1, caches)
+            tokens, logp = _sample(logits, sampling.temperature, uniform[step].index_select(0, rows))
+            kept_tokens[rows, step], kept_logp[rows, step] = tokens, logp
+            hit = torch.isin(tokens, stops) if len(stops) > 1 else tokens == stops
+            growing = row_steps[rows] == 0
+            stopped[rows] |= hit & growing
+            row_steps[rows] = torch.where((hit | (limit == step + 1)) & growing, step + 1, row_steps[rows])
+            live = row_steps[rows] == 0
+            count = int(live.sum())
+            if count == 0:
+                break
+            # a finished row that is still in the batch writes to its last place again and again: nobody reads it
+            position = (position + 1).clamp_(max=capacity - 1)
+            if count < COMPACT_BELOW * len(rows):
+                keep = live.nonzero()[:, 0]
+                rows, position, tokens, limit = rows[keep], position[keep], tokens[keep], limit[keep]
+                used = int(position.max())
+                for j, cache in enumerate(caches):
+                    smaller = torch.empty(2, count, kv, capacity, self.head_dim, dtype=cache.dtype, device=device)
+                    smaller[:, :, :, :used] = cache[:, keep, :, :used]
+                    caches[j] = smaller
+                bias, places, furthest = layout()
+            else:
+                bias[torch.arange(len(rows), device=device), position] = 0.0
+                furthest = min(furthest + 1, capacity - 1)
+        self.generated_tokens += int(row_steps.sum())
+        ids, logp = kept_tokens.cpu().numpy(), kept_logp.cpu().numpy()
+        for row, (i, n, ended) in enumerate(zip(numbers, row_steps.tolist(), stopped.tolist(), strict=True)):
+            out[i] = Completion(ids[row, :n].tolist(), logp[row, :n].astype(np.float64), ended)
+
+
+def _uniform(numbers, steps, seed):
+    """[rows, steps] float32 in (0, 1]: a counter-based stream for each row number, so that the samples do not depend
+    on how rows are batched."""
+    out = np.empty((len(numbers), steps), dtype=np.float32)
+    for r, number in enumerate(numbers):
+        np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, number, 0])).random(dtype=np.float32, out=out[r])
+    return 1.0 - out
+
+
+def _sample(logits, temperature, uniform):
+    """logits [B, V], uniform [B] -> (tokens [B], their log-probs [B]) by inversion of the cumulative distribution."""
+    if temperature == 0:
+        logp = torch.log_softmax(logits, -1)
+        tokens = logits.argmax(-1)
+    else:
+        logp = torch.log_softmax(logits if temperature == 1 else logits / temperature, -1)
+        cumulative = logp.exp().cumsum(-1)
+        target = uniform * cumulative[:, -1]  # rounding: the last sum may differ from 1
+        tokens = torch.searchsorted(cumulative, target[:, None]).squeeze(1).clamp_(max=logits.shape[1] - 1)
+    return tokens, logp.gather(1, tokens[:, None]).squeeze(1)

@@ -1,0 +1,307 @@
+"""One training run of any method: compose groups, sample, verify, weigh, update (paper section 2), step by step.
+
+    python -m prefix_rft train --config config/tiny/prefix_rft.yaml --preset tiny --run prefix_rft --seed 0 \\
+        --data results/tiny/data --init results/tiny/models/base --checkpoints DIR --out results/tiny/runs/prefix_rft/seed0
+
+Writes model/, metrics.jsonl, timing.jsonl and, last, run.json. Killed at any moment and started again with the same
+arguments it goes on from its newest checkpoint to bit-identical weights and metrics (one device, same thread count).
+"""
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from . import checkpoint, runinfo
+from .config import config_hash, load_run
+from .episodes import Episode
+from .errors import UserError
+from .io import atomic_dir, read_json, read_jsonl, sha256, write_json, write_text
+from .learner import Learner
+from .methods import get_method
+from .methods.schedules import window_low
+from .metrics import step_metrics
+from .problems import Order, load_problems, refuse_long, stop_ids, total_steps
+from .rewards import Verifier
+from .rollout import Sampling, make_engine
+from .tasks import task_of
+
+log = logging.getLogger(__name__)
+STOPPED = 75  # exit code of a run that saved itself on a signal and wants to be started again (EX_TEMPFAIL)
+
+
+def add_arguments(parser: argparse.ArgumentParser):
+    parser.add_argument("--config", required=True, help="config/<preset>/<run>.yaml")
+    parser.add_argument("--override", help="a file such as smoke.yaml whose section `run` wins over the config")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one value, such as optimizer.lr=1e-3")
+    parser.add_argument("--preset", required=True)
+    parser.add_argument("--run", required=True, help="name of the run")
+    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--data", required=True, help="folder with problems.*.parquet and demos.*.parquet")
+    parser.add_argument("--init", required=True, help="folder of the model to start from")
+    parser.add_argument("--checkpoints", required=True, help="folder that survives a kill; not an output of the workflow")
+    parser.add_argument("--out", required=True)
+
+
+class Trainer:
+    """One run: everything that is loaded once, and `step`, which does one step."""
+
+    def __init__(self, args):
+        self.args = args
+        self.run = run = load_run(args.config, args.override, args.set)
+        self.method = get_method(run)
+        if self.method.uses_demos and run.demos is None:
+            raise UserError(f"{args.config}: key 'demos' is missing: method {run.method} needs a demonstration set")
+        demos = run.demos if self.method.uses_demos else None
+        self.task = task_of(args.data)
+        self.device = "cuda" if run.device != "cpu" and torch.cuda.is_available() else "cpu"
+        if run.device == "cuda" and self.device == "cpu":
+            raise UserError(f"{args.config}: key 'device' = 'cuda': this machine has no usable GPU; set it to auto or cpu")
+        if not (Path(args.init) / "config.json").exists():
+            raise UserError(f"{args.init}: no model there (config.json is missing)")
+        self.tokenizer = AutoTokenizer.from_pretrained(args.init)
+        model = AutoModelForCausalLM.from_pretrained(args.init, dtype=torch.float32, attn_implementation="sdpa").eval()
+        self.stops = stop_ids(model, self.tokenizer)
+        problems = load_problems(args.data, run.train_split, demos, self.task, self.tokenizer, self.stops)
+        if not self.method.samples:  # an item of SFT is a demonstration
+            problems = [p for p in problems if p.demos]
+        self.problems = problems
+        longest = run.rollout.max_response if run.rollout else max(len(d.ids) for p in problems for d in p.demos)
+        if run.rollout:
+            too_long = next((d for p in problems for d in p.demos if len(d.ids) > longest), None)
+            if too_long:
+                raise UserError(
+                    f"{args.config}: key 'rollout.max_response' = {longest}: demonstration {too_long.id!r} has"
+                    f" {len(too_long.ids)} tokens; raise the limit or filter the demonstrations by length"
+                )
+        refuse_long(problems, longest, model.config.max_position_embeddings, args.data)
+        self.demo_lengths = {d.id: len(d.ids) for p in problems for d in p.demos}
+        self.steps = total_steps(run, len(problems))
+        self.order = Order(len(problems), run.batch_prompts, args.seed)
+        self.minibatch = run.minibatch_prompts or run.batch_prompts
+        torch.manual_seed(args.seed)
+        self.learner = Learner(model, run, self.steps * (run.batch_prompts // self.minibatch), self.device)
+        self.model = self.learner.model
+        self.engine = make_engine(run.rollout.engine, self.model, self.stops, run.rollout.max_rows) if self.method.samples else None
+        files = [f"problems.{run.train_split}.parquet"] + ([f"demos.{demos}.parquet"] if demos else [])
+        self.data_hashes = {name: sha256(Path(args.data) / name) for name in files}
+        self.init_hash = sha256(Path(args.init) / "model.safetensors")
+        self.identity = checkpoint.identity_of(run, args.seed, self.data_hashes, self.init_hash)
+        self.budget = {"rollouts": 0, "demonstrations_seen": 0, "wall_seconds": 0.0, "cpu_seconds": 0.0}
+        parameters = sum(p.numel() for p in self.model.parameters())
+        # a checkpoint is weights and two moments; `keep` of them and one being written, and the final model
+        checkpoint.refuse_full_disk(args.checkpoints, 4 * parameters * (3 * (run.checkpoint.keep + 1) + 1))
+
+    def step(self, t, verifier):
+        """One step of paper section 2 -> (metrics row, timing row)."""
+        run, clock = self.run, [time.perf_counter()]
+        tokens_before = (self.engine.generated_tokens if self.engine else 0, self.learner.trained_tokens)
+        progress = t / max(self.steps - 1, 1)
+        rng = np.random.default_rng([self.args.seed, 1, t])
+        episodes = self.sample(t, progress, rng, verifier)
+        clock.append(time.perf_counter())
+        needed = [e for e, n in zip(episodes, self.method.needs_scoring(episodes), strict=True) if n]
+        self.learner.score(needed)
+        norms = run.part_norms_every > 0 and t % run.part_norms_every == 0 and any(e.prefix for e in episodes)
+        outs, streams = [], []
+        for first in range(0, run.batch_prompts, self.minibatch):
+            mini = [e for e in episodes if first <= e.group < first + self.minibatch]
+            streams.append(self.method.weigh(mini))
+            outs.append(self.learner.update(mini, streams[-1], part_norms=norms))
+        clock.append(time.perf_counter())
+        if self.engine:
+            self.engine.sync(self.model)
+        clock.append(time.perf_counter())
+        self.budget["rollouts"] += sum(e.start.sample for e in episodes)
+        self.budget["demonstrations_seen"] += sum(bool(e.prefix) for e in episodes)
+        low = window_low(run.prefix, progress) if run.method == "prefix_rft" else None
+        row = {"step": t, "epoch": self.order.epoch(t)} | step_metrics(episodes, outs, streams, low, self.demo_lengths)
+        sampled, trained = (self.engine.generated_tokens if self.engine else 0), self.learner.trained_tokens
+        rollout_s, update_s, sync_s = np.diff(clock)
+        timing = {
+            "step": t,
+            "seconds": clock[-1] - clock[0],
+            "rollout_seconds": rollout_s,
+            "update_seconds": update_s,
+            "sync_seconds": sync_s,
+            "rollout_tokens_per_second": (sampled - tokens_before[0]) / rollout_s if self.engine else None,
+            "update_tokens_per_second": (trained - tokens_before[1]) / update_s,
+        }
+        return row, timing
+
+    def sample(self, t, progress, rng, verifier):
+        """Steps 1-4: compose the groups, continue what is to be continued, verify."""
+        starts = [(g, s) for g, i in enumerate(self.order.indices(t)) for s in self.method.compose(self.problems[i], progress, rng)]
+        episodes = [Episode(g, s, [], np.zeros(0), True, reward=1.0) for g, s in starts]
+        open_ended = [e for e in episodes if e.start.sample]
+        if open_ended:
+            limit = self.run.rollout.max_response
+            completions = self.engine.generate(
+                [e.prompt + e.prefix for e in open_ended],
+                [limit - len(e.prefix) for e in open_ended],
+                Sampling(self.run.rollout.temperature, seed=int(rng.integers(2**63))),
+            )
+            for i, (e, c) in enumerate(zip(open_ended, completions, strict=True)):
+                open_ended[i] = Episode(e.group, e.start, c.ids, c.logprobs, c.finished)
+            responses = self.tokenizer.batch_decode([e.response for e in open_ended], skip_special_tokens=True)
+            verdicts = verifier.score(responses, [e.start.problem.answer for e in open_ended])
+            for e, v in zip(open_ended, verdicts, strict=True):
+                # a time-out earns nothing, and is counted in the metrics apart from wrong
+                e.reward, e.timed_out = float(v.correct is True), v.correct is None
+            again = iter(open_ended)
+            episodes = [next(again) if e.start.sample else e for e in episodes]
+        return episodes
+
+    # ------------------------------------------------------------------------------------------ save and go on
+
+    def state(self):
+        return {
+            "learner": self.learner.state_dict(),
+            "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if self.device == "cuda" else [],
+            "budget": self.budget,
+            "engine_tokens": [self.engine.generated_tokens, self.engine.prefilled_tokens] if self.engine else [],
+        }
+
+    def restore(self):
+        """The step to go on from: 0, or that of the newest intact checkpoint."""
+        found = checkpoint.load_newest(self.args.checkpoints, self.identity)
+        if found is None:
+            return 0
+        step, state = found
+        self.learner.load_state_dict(state["learner"])
+        torch.set_rng_state(state["torch_rng"])
+        if self.device == "cuda":
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        self.budget = state["budget"]
+        if self.engine:
+            self.engine.sync(self.model)
+            self.engine.generated_tokens, self.engine.prefilled_tokens = state["engine_tokens"]
+        return step
+
+    def write_results(self, rows, timings):
+        """model/ and metrics first, run.json last: a folder with run.json is a complete run."""
+        out, args = Path(self.args.out), self.args
+        with atomic_dir(out / "model") as folder:
+            self.model.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+        write_text(out / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
+        write_text(out / "timing.jsonl", "".join(json.dumps(r) + "\n" for r in timings))
+        parameters = sum(p.numel() for p in self.model.parameters()) - self.model.get_input_embeddings().weight.numel()
+        sampled = self.engine.generated_tokens if self.engine else 0
+        read = self.engine.prefilled_tokens if self.engine else 0
+        forward = 2 * parameters * (sampled + read + self.learner.scored_tokens)
+        run_json = {
+            "status": "complete",
+            "run": args.run,
+            "preset": args.preset,
+            "seed": args.seed,
+            "method": self.run.method,
+            "config": self.identity["config"],
+            "config_hash": config_hash(self.run),
+            "init": {"name": self.run.init_from or self.run.base, "sha256": self.init_hash},
+            "data": self.data_hashes,
+            "model_sha256": sha256(out / "model" / "model.safetensors"),
+            "steps": len(rows),
+            "budget": {
+                "steps": len(rows),
+                **self.budget,
+                "sampled_tokens": sampled,
+                "scored_tokens": self.learner.scored_tokens,
+                "trained_tokens": self.learner.trained_tokens,
+                # 2 FLOPs a parameter and token forward, 6 forward and backward; attention and embedding not counted
+                "forward_flops": forward,
+                "total_flops": forward + 6 * parameters * self.learner.trained_tokens,
+            },
+            "stop_ids": self.stops,
+            "git_revision": runinfo.git_revision(),
+            "package_version": runinfo.__version__,
+            "versions": runinfo.versions(),
+            "hardware": runinfo.hardware(),
+            "command": " ".join(["python -m prefix_rft", *sys.argv[1:]]),
+            "finished_at": runinfo.now(),
+        }
+        write_json(out / "run.json", run_json)
+
+
+def save_first_prompt(trainer, path):
+    """The first prompt as the model sees it, with a prefix where there are demonstrations: for the eye to check."""
+    p = next((p for p in trainer.problems if p.demos), trainer.problems[0])
+    prefix = p.demos[0].ids[: len(p.demos[0].ids) // 2] if p.demos else []
+    text = trainer.tokenizer.decode(p.prompt) + "\n--- prefix of the demonstration, half of it ---\n" + trainer.tokenizer.decode(prefix)
+    write_text(path, f"{text}\n--- token ids ---\n{p.prompt} {prefix}\n")
+
+
+def main(args):
+    trainer = Trainer(args)
+    scratch = Path(args.checkpoints)
+    start = trainer.restore()
+    # live metrics stand beside the checkpoints: declared outputs are deleted before a retry
+    rows, timings = [], []
+    if start:
+        rows, timings = (read_jsonl(scratch / f"{n}.jsonl")[:start] for n in ("metrics", "timing"))
+        log.info("%s seed %d: going on from step %d of %d", args.run, args.seed, start, trainer.steps)
+    if len(rows) != start:
+        raise UserError(f"{scratch}/metrics.jsonl: has {len(rows)} rows before checkpoint {start}; remove {scratch} to start anew")
+    write_text(scratch / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
+    write_text(scratch / "timing.jsonl", "".join(json.dumps(r) + "\n" for r in timings))
+    save_first_prompt(trainer, scratch / "first_prompt.txt")
+    stop = []
+    for number in (signal.SIGTERM, signal.SIGUSR1):  # Slurm's warning before the time limit, and scancel
+        signal.signal(number, lambda n, frame: stop.append(n))
+    wall, cpu, said = time.perf_counter(), time.process_time(), time.perf_counter()
+    every = trainer.run.checkpoint.every
+    with (
+        Verifier(trainer.task) as verifier,
+        open(scratch / "metrics.jsonl", "a") as metrics_file,
+        open(scratch / "timing.jsonl", "a") as timing_file,
+        tqdm(total=trainer.steps, initial=start, desc=f"{args.run} seed {args.seed}", disable=None, unit="step") as bar,
+    ):
+        for t in range(start, trainer.steps):
+            row, timing = trainer.step(t, verifier)
+            for file, record, all_records in ((metrics_file, row, rows), (timing_file, timing, timings)):
+                file.write(json.dumps(record) + "\n")
+                file.flush()
+                all_records.append(record)
+            shown = f"reward {row['reward']:.3f}" if row["reward"] is not None else f"loss {row['loss']:.4f}"
+            bar.set_postfix_str(shown, refresh=False)
+            bar.update()
+            if bar.disable and time.perf_counter() - said > 30:
+                said = time.perf_counter()
+                left = (said - wall) / (t + 1 - start) * (trainer.steps - t - 1)
+                log.info("%s seed %d: step %d of %d, %s, %.0f s left", args.run, args.seed, t + 1, trainer.steps, shown, left)
+            last = t + 1 == trainer.steps
+            if stop or last or (t + 1) % every == 0:
+                trainer.budget["wall_seconds"] += time.perf_counter() - wall
+                trainer.budget["cpu_seconds"] += time.process_time() - cpu
+                wall, cpu = time.perf_counter(), time.process_time()
+                for file in (metrics_file, timing_file):
+                    os.fsync(file.fileno())
+                checkpoint.save(scratch, t + 1, trainer.state(), trainer.identity, trainer.run.checkpoint.keep)
+                if stop and not last:
+                    log.warning("signal %d: saved at step %d of %d; start again to go on", stop[0], t + 1, trainer.steps)
+                    return STOPPED
+    if len(rows) != trainer.steps or trainer.learner.updates != trainer.learner.total_updates:
+        raise UserError(f"{args.run}: {len(rows)} steps done of {trainer.steps} asked for; the run is not complete")
+    trainer.write_results(rows, timings)
+    shutil.copy(scratch / "first_prompt.txt", Path(args.out) / "first_prompt.txt")
+    shutil.rmtree(scratch)  # a complete run has no use for optimizer states, and a new configuration starts clean
+    return 0
+
+
+def read_run(folder):
+    """run.json of a complete run."""
+    value = read_json(Path(folder) / "run.json")
+    if value.get("status") != "complete":
+        raise UserError(f"{folder}/run.json: key 'status' = {value.get('status')!r}: must be 'complete'")
+    return value
