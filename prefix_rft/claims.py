@@ -24,7 +24,20 @@ RIVALS = {
     "prefix_rft_frozen": {("test", "avg"): 6.4},
 }
 PLACES = {"test": "in domain", "ood": "out of domain"}
-FIELDS = ["claim", "split", "metric", "temperature", "paper", "difference", "ci_low", "ci_high", "p", "n_seeds", "n_problems", "verdict"]
+FIELDS = [
+    "claim",
+    "split",
+    "metric",
+    "temperature",
+    "paper",
+    "difference",
+    "ci_low",
+    "ci_high",
+    "p",
+    "n_seeds",
+    "n_problems",
+    "verdict",
+]
 
 
 def verdict(low, high):
@@ -103,4 +116,3 @@ def claims(study):
                 )
     gap = gap_narrows(study)
     return rows + ([gap] if gap else [])
-

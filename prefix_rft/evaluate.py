@@ -12,7 +12,6 @@ import hashlib
 import json
 import logging
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 from tqdm import tqdm
@@ -49,7 +48,9 @@ class Evaluation:
 
 def add_arguments(parser):
     parser.add_argument("--config", required=True, help="setup/evaluation.yaml of a preset")
-    parser.add_argument("--override", help="file whose section `evaluation` overrides the configuration (and `run` the run's)")
+    parser.add_argument(
+        "--override", help="file whose section `evaluation` overrides the configuration (and `run` the run's)"
+    )
     parser.add_argument("--run-config", help="configuration of the run; a base model has none")
     parser.add_argument("--run", required=True, help="name of the run, or of the base model")
     parser.add_argument("--preset", required=True)
@@ -73,16 +74,22 @@ def check_model(model: Path, run_config, override, data: Path) -> dict:
     measured = sha256(model)
     if run_config is None:
         if not (model / "base.json").exists():
-            raise UserError(f"{model}/base.json: no such file; a trained model needs --run-config, a base model its base.json")
+            raise UserError(
+                f"{model}/base.json: no such file; a trained model needs --run-config, a base model its base.json"
+            )
         return {"config_hash": None, "model_sha256": measured}
     path = model.parent / "run.json"
     record = check_run(path, load_run(run_config, override))
     for name, expected in (record.get("data") or {}).items():
         file = data / name
         if file.exists() and sha256(file) != expected:
-            raise UserError(f"{path}: key 'data.{name}' is not the hash of {file}; the run was trained on other data, train it again")
+            raise UserError(
+                f"{path}: key 'data.{name}' is not the hash of {file}; the run was trained on other data, train it again"
+            )
     if record.get("model_sha256") != measured:
-        raise UserError(f"{path}: key 'model_sha256' is not the hash of {model}; the model was changed after training, train it again")
+        raise UserError(
+            f"{path}: key 'model_sha256' is not the hash of {model}; the model was changed after training, train it again"
+        )
     return {"config_hash": record["config_hash"], "model_sha256": measured}
 
 
@@ -92,7 +99,9 @@ def summarise(rows, samples):
 
     groups = {}
     for row in rows:
-        groups.setdefault((row["split"], row["temperature"]), {}).setdefault((row["problem_id"], row["level"]), []).append(row)
+        groups.setdefault((row["split"], row["temperature"]), {}).setdefault(
+            (row["problem_id"], row["level"]), []
+        ).append(row)
     results = []
     for (split, temperature), problems in groups.items():
         right = np.array([[sum(r["correct"] for r in group) for group in problems.values()]])
@@ -105,7 +114,14 @@ def summarise(rows, samples):
                 known = values[~np.isnan(values)]
                 value = float(known.mean()) if known.size else None
                 results.append(
-                    dict(split=split, level=level, temperature=temperature, metric=metric, value=value, n_problems=int(known.size))
+                    dict(
+                        split=split,
+                        level=level,
+                        temperature=temperature,
+                        metric=metric,
+                        value=value,
+                        n_problems=int(known.size),
+                    )
                 )
     return results
 
@@ -168,7 +184,12 @@ def warn(report, where):
                 100 * part["finished_share"],
             )
         if part["timed_out"]:
-            log.warning("%s: %d of %d verdicts timed out; they are left out of the scores", at, part["timed_out"], part["responses"])
+            log.warning(
+                "%s: %d of %d verdicts timed out; they are left out of the scores",
+                at,
+                part["timed_out"],
+                part["responses"],
+            )
 
 
 def main(args):
@@ -179,10 +200,12 @@ def main(args):
     problems = {split: read_problems(args.data, split) for split in config.splits}
     identity = check_model(args.model, args.run_config, args.override, args.data)
 
-    from transformers import AutoTokenizer
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from .rewards import Verifier
     from .rollout import Sampling, make_engine
+    from .runinfo import hardware, versions
 
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     prompts = {split: [task.prompt_ids(tokenizer, p["prompt"]) for p in rows] for split, rows in problems.items()}
@@ -195,21 +218,24 @@ def main(args):
                 f" passes the model's window of {window}"
             )
 
-    engine = make_engine(config.engine, args.model, max_rows=config.max_rows)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).to(device).eval()
     stop_ids = [tokenizer.eos_token_id]
+    engine = make_engine(config.engine, model, stop_ids, max_rows=config.max_rows)
     rows = []
     jobs = [(split, t) for split in config.splits for t in config.temperatures]
-    with Verifier(task.name) as verifier, tqdm(total=len(jobs), desc=f"evaluate {args.run}", unit="part", disable=None) as bar:
+    with (
+        Verifier(task.name) as verifier,
+        tqdm(total=len(jobs), desc=f"evaluate {args.run}", unit="part", disable=None) as bar,
+    ):
         for split, temperature in jobs:
             bar.set_postfix_str(f"{split} T={temperature}")
-            sampling = Sampling(
-                temperature=temperature,
-                max_new_tokens=config.max_response,
-                seed=sampling_seed(config.seed, args.seed, split, temperature),
-            )
+            sampling = Sampling(temperature=temperature, seed=sampling_seed(config.seed, args.seed, split, temperature))
             repeated = [p for p in prompts[split] for _ in range(config.samples)]
-            completions = engine.generate(repeated, sampling, stop_ids)
-            rows += judge(completions, problems[split], split, temperature, config.samples, tokenizer, stop_ids, verifier)
+            completions = engine.generate(repeated, [config.max_response] * len(repeated), sampling)
+            rows += judge(
+                completions, problems[split], split, temperature, config.samples, tokenizer, stop_ids, verifier
+            )
             bar.update()
 
     report = diagnostics(rows)
@@ -226,7 +252,8 @@ def main(args):
             **identity,
             "evaluation_hash": config_hash(config),
             "engine": config.engine,
-            "versions": {name: version(name) for name in ("torch", "transformers", "numpy")},
+            "versions": versions(),
+            "hardware": hardware(),
             "sampling": dataclasses.asdict(config),
             "data": {f"problems.{s}.parquet": sha256(args.data / f"problems.{s}.parquet") for s in config.splits},
             "template": {"sha256": hash_of(example), "example": tokenizer.decode(example)},

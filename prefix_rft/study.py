@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .config import Run, config_hash, load_run, read_yaml
+from .config import Run, config_hash, load_run, resolve
 from .errors import UserError
 from .io import read_json, read_jsonl
 from .statistics import metric_scores
@@ -89,7 +89,9 @@ class Member:
     @cached_property
     def counts(self) -> dict:
         """(split, temperature) -> Counts."""
-        per_seed = [_read_samples(self.results / "eval" / self.run / f"seed{s}" / "samples.parquet") for s in self.seeds]
+        per_seed = [
+            _read_samples(self.results / "eval" / self.run / f"seed{s}" / "samples.parquet") for s in self.seeds
+        ]
         out = {}
         for key, (first, _) in per_seed[0].items():
             rows = []
@@ -198,9 +200,9 @@ def paired_scores(ours, rival, split, level, temperature, metric):
     return known(counts.levels, x, y)
 
 
-def read_preset(preset_config):
-    """The values of preset.yaml, its list of runs checked."""
-    values = read_yaml(preset_config)
+def read_preset(preset_config, override=None):
+    """The values of preset.yaml (section `preset` of the override merged in), its list of runs checked."""
+    values = resolve(preset_config, override, "preset")
     runs = values.get("runs")
     if not isinstance(runs, list) or not runs:
         raise UserError(f"{preset_config}: key 'runs' = {runs!r}: must be a list of run names")
@@ -229,7 +231,7 @@ def load_study(preset_config, results, name=MAIN, seeds=None, override=None) -> 
     preset_config, results = Path(preset_config), Path(results)
     if not results.is_dir():
         raise UserError(f"{results}: no such results folder")
-    preset = read_preset(preset_config)
+    preset = read_preset(preset_config, override)
     values = _study_values(preset, name, preset_config)
     seeds = list(seeds or values.get("seeds") or preset.get("seeds") or [0])
     labels = preset.get("labels") or {}
@@ -254,7 +256,9 @@ def load_study(preset_config, results, name=MAIN, seeds=None, override=None) -> 
             _check(member, seed)
         sizes = {m["scores"]["sampling"]["samples"] for m in member.meta.values()}
         if len(sizes) > 1:
-            raise UserError(f"{results}/eval/{member.run}: seeds have different numbers of samples a problem: {sorted(sizes)}")
+            raise UserError(
+                f"{results}/eval/{member.run}: seeds have different numbers of samples a problem: {sorted(sizes)}"
+            )
         member.samples = sizes.pop()
     setups = {m["scores"].get("evaluation_hash"): member.run for member in members for m in member.meta.values()}
     if len(setups) > 1:
@@ -270,7 +274,9 @@ def check_run(path: Path, config: Run) -> dict:
     """run.json at `path`, if it is a complete run of `config`."""
     record = read_json(path)
     if record.get("status") != "complete":
-        raise UserError(f"{path}: key 'status' = {record.get('status')!r}: the run did not end; start it again, it goes on")
+        raise UserError(
+            f"{path}: key 'status' = {record.get('status')!r}: the run did not end; start it again, it goes on"
+        )
     expected = config_hash(config)
     if record.get("config_hash") != expected:
         raise UserError(
@@ -288,7 +294,9 @@ def _check(member, seed):
     if member.config is not None:
         record = check_run(member.run_dir(seed) / "run.json", member.config)
         if scores.get("model_sha256") != record.get("model_sha256"):
-            raise UserError(f"{path}: key 'model_sha256' is not that of {member.run_dir(seed)}/run.json; evaluate this model again")
+            raise UserError(
+                f"{path}: key 'model_sha256' is not that of {member.run_dir(seed)}/run.json; evaluate this model again"
+            )
     if "samples" not in (scores.get("sampling") or {}):
         raise UserError(f"{path}: key 'sampling.samples' is missing; evaluate this run again with this version")
     member.meta[seed] = {"scores": scores, "run": record}

@@ -34,7 +34,15 @@ PAIRED_FIELDS = [
     *("method", "rival", "rival_kind", "split", "metric", "temperature"),
     *("difference", "ci_low", "ci_high", "p", "n_seeds", "n_problems"),
 ]
-BUDGET_KEYS = ["rollouts", "sampled_tokens", "trained_tokens", "demonstrations_seen", "total_flops", "cpu_seconds", "wall_seconds"]
+BUDGET_KEYS = [
+    "rollouts",
+    "sampled_tokens",
+    "trained_tokens",
+    "demonstrations_seen",
+    "total_flops",
+    "cpu_seconds",
+    "wall_seconds",
+]
 BUDGET_FIELDS = ["method", "rl_steps", "sft_steps", *BUDGET_KEYS, "n_seeds"]
 
 
@@ -44,7 +52,9 @@ def add_arguments(parser):
     parser.add_argument("--results", required=True, type=Path, help="results/<preset>")
     parser.add_argument("--study", default=MAIN, help="main, or a name under `studies` of preset.yaml")
     parser.add_argument("--seeds", type=seed_list, help="such as 0,1; default: those of preset.yaml")
-    parser.add_argument("--out", required=True, type=Path, nargs="+", help="a table to write; all go to the folder of the first")
+    parser.add_argument(
+        "--out", required=True, type=Path, nargs="+", help="a table to write; all go to the folder of the first"
+    )
 
 
 def seed_list(text):
@@ -70,7 +80,17 @@ def score_rows(study):
             counts = member.counts[split, temperature].at(level)
             for metric in metrics_of(study):
                 i = score_interval(*known(counts.levels, counts.scores(metric)))
-                values = (member.run, split_name(split, level), metric, temperature, i.mean, i.low, i.high, i.n_seeds, i.n_problems)
+                values = (
+                    member.run,
+                    split_name(split, level),
+                    metric,
+                    temperature,
+                    i.mean,
+                    i.low,
+                    i.high,
+                    i.n_seeds,
+                    i.n_problems,
+                )
                 rows.append(dict(zip(SCORE_FIELDS, values, strict=True)))
     return rows
 
@@ -107,7 +127,9 @@ def budget_rows(study, override=None):
             total = dict.fromkeys(BUDGET_FIELDS[1:-1], 0)
             for config, record in stages:
                 budget = record.get("budget") or {}
-                total["sft_steps" if config.method == "sft" else "rl_steps"] += budget.get("steps", record.get("steps", 0))
+                total["sft_steps" if config.method == "sft" else "rl_steps"] += budget.get(
+                    "steps", record.get("steps", 0)
+                )
                 for key in BUDGET_KEYS:
                     total[key] += budget.get(key) or 0
             per_seed.append(total)
@@ -171,7 +193,11 @@ def markdown(header, rows):
     width = [max(len(r[i]) for r in cells) for i in range(len(header))]
 
     def line(row):
-        return "| " + " | ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, width, strict=True))) + " |"
+        return (
+            "| "
+            + " | ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, width, strict=True)))
+            + " |"
+        )
 
     rule = "| " + " | ".join("-" * w if i == 0 else "-" * (w - 1) + ":" for i, w in enumerate(width)) + " |"
     return "\n".join([line(cells[0]), rule, *map(line, cells[1:])]) + "\n"
@@ -215,7 +241,9 @@ def scores_md(study, rows):
     sizes = {r["split"]: r["n_problems"] for r in rows}
     body = grid(rows, labels, "method", lambda r: percent(r["mean"], r["ci_low"], r["ci_high"]), columns)
     problems = ", ".join(f"{c} {sizes[c]}" for c in columns)
-    return f"## {study.label}: share of right answers in %\n\nMean of {seeds_text(study)}. Problems: {problems}.\n\n{body}"
+    return (
+        f"## {study.label}: share of right answers in %\n\nMean of {seeds_text(study)}. Problems: {problems}.\n\n{body}"
+    )
 
 
 def paired_md(study, rows):
@@ -226,7 +254,8 @@ def paired_md(study, rows):
     body = grid(rows, labels, "rival", lambda r: percent(r["difference"], r["ci_low"], r["ci_high"], "+"), columns)
     return (
         f"## {study.label}: {study.reference.label} minus each method, in percentage points\n\n"
-        f"Same problems, seeds paired; {seeds_text(study)}. Each interval stands for itself: about one in twenty would miss a true 0.\n\n{body}"
+        f"Same problems, seeds paired; {seeds_text(study)}. Each interval stands for itself: about one in twenty would"
+        f" miss a true 0.\n\n{body}"
     )
 
 
@@ -274,15 +303,18 @@ def claims_md(study, rows):
                 r["metric"],
                 f"{r['temperature']:g}",
                 "" if r["paper"] is None else f"{r['paper']:+.1f}",
-                percent(r["difference"], r["ci_low"], r["ci_high"], "+") if finite else f"{100 * r['difference']:+.1f} [no interval]",
+                percent(r["difference"], r["ci_low"], r["ci_high"], "+")
+                if finite
+                else f"{100 * r['difference']:+.1f} [no interval]",
                 p_value(r["p"]),
                 r["verdict"],
             ]
         )
     return (
-        f"## {study.label}: the paper's claims, tested\n\nMeasured: paired difference in percentage points, {seeds_text(study)}. {RULE}."
-        f" {len(rows)} intervals, each standing for itself. Paper: its own difference, on other models and problems (Table 1; pass@k: Table 7 at k = 2048;"
-        f" prefix controls: Table 8).\n\n{markdown(header, lines)}"
+        f"## {study.label}: the paper's claims, tested\n\n"
+        f"Measured: paired difference in percentage points, {seeds_text(study)}. {RULE}. {len(rows)} intervals, each standing for"
+        " itself. Paper: its own difference, on other models and problems (Table 1; pass@k: Table 7 at k = 2048; prefix controls:"
+        f" Table 8).\n\n{markdown(header, lines)}"
     )
 
 
@@ -302,4 +334,6 @@ def main(args):
     write_json(folder / f"{study.name}.runs.json", provenance(study))
     absent = [p for p in args.out if not p.exists()]
     if absent:
-        raise UserError(f"{absent[0]}: this command does not make it; it makes {', '.join(t[0] for t in tables)} as .csv and .md")
+        raise UserError(
+            f"{absent[0]}: this command does not make it; it makes {', '.join(t[0] for t in tables)} as .csv and .md"
+        )

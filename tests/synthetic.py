@@ -41,7 +41,9 @@ def build(root: Path, seeds=(0, 1), problems=30, samples=8, temperatures=(1.0, 0
         "bases": ["base"],
         "seeds": list(seeds),
         "labels": {"prefix_rft": "Prefix-RFT"},
-        "studies": {"few": {"runs": [r for r in ("rft", "prefix_rft") if r in runs], "label": "10 % of the demonstrations"}},
+        "studies": {
+            "few": {"runs": [r for r in ("rft", "prefix_rft") if r in runs], "label": "10 % of the demonstrations"}
+        },
     }
     (preset / "preset.yaml").write_text(yaml.safe_dump(values))
     for run in runs:

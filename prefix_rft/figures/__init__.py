@@ -52,7 +52,10 @@ def add_arguments(parser):
 def main(args):
     if args.name not in FIGURES:
         near = difflib.get_close_matches(args.name, FIGURES, 1)
-        raise UserError(f"unknown figure {args.name!r}; " + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(FIGURES)}"))
+        raise UserError(
+            f"unknown figure {args.name!r}; "
+            + (f"did you mean {near[0]!r}?" if near else f"known: {', '.join(FIGURES)}")
+        )
     from . import style
 
     module = importlib.import_module(f".{args.name}", __name__)

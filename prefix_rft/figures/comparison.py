@@ -31,7 +31,8 @@ def draw(context):
                 r
                 for split in splits
                 for r in table
-                if (r["method"], r["metric"], r["split"]) == (member.run, metric, split) and float(r["temperature"]) == temperature
+                if (r["method"], r["metric"], r["split"]) == (member.run, metric, split)
+                and float(r["temperature"]) == temperature
             ]
             at = np.array([splits.index(r["split"]) for r in part]) + (j - (len(runs) - 1) / 2) * width
             mean, low, high = (100 * np.array([float(r[k]) for r in part]) for k in ("mean", "ci_low", "ci_high"))
@@ -45,10 +46,10 @@ def draw(context):
                 ecolor=look["color"],
                 elinewidth=1,
             )
-            axis.plot(at, mean, linestyle="none", label=member.label, **style.point_look(look))
+            axis.plot(at, mean, linestyle="none", label=member.label, **style.point_look(look, 3.2))
             rows += part
         axis.set_ylabel(f"{metric} (%)\nT = {temperature:g}")
-        axis.set_ylim(0, 103)
+        axis.set_ylim(0, 106)
         axis.set_yticks([0, 25, 50, 75, 100])
         axis.grid(axis="x", visible=False)
         axis.tick_params(axis="x", length=0)

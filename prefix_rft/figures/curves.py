@@ -32,5 +32,7 @@ def plot(axis, member, key, look, rows, *, label=None, window=None):
         style.band(axis, steps, low, high, look)
     n = len(values)
     for i, step in enumerate(steps):
-        rows.append(dict(method=member.run, metric=key, step=int(step), mean=mean[i], low=low[i], high=high[i], n_seeds=n))
+        rows.append(
+            dict(method=member.run, metric=key, step=int(step), mean=mean[i], low=low[i], high=high[i], n_seeds=n)
+        )
     return True

@@ -30,7 +30,9 @@ def draw(context):
     steps = curves.curve(member, "prefix_ratio")
     low, high = curves.curve(member, "window_low"), curves.curve(member, "window_high")
     if low is not None and high is not None:
-        bottom.fill_between(low[0], low[1].mean(0), high[1].mean(0), color=style.GREY, alpha=0.25, linewidth=0, label="window")
+        bottom.fill_between(
+            low[0], low[1].mean(0), high[1].mean(0), color=style.GREY, alpha=0.25, linewidth=0, label="window"
+        )
     if steps is not None:
         curves.plot(bottom, member, "prefix_ratio", {"color": style.VERMILION, "linestyle": "-"}, rows)
     bottom.set_ylabel("Share shown")

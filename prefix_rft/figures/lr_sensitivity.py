@@ -15,7 +15,7 @@ def draw(context):
     table = read_csv(path, ["method", "lr", "score", "seed"])
     if not table:
         raise UserError(f"{path}: has no rows; make it again")
-    labels, members = read_preset(context.preset_config).get("labels") or {}, []
+    labels, members = read_preset(context.preset_config, context.override).get("labels") or {}, []
     for run in dict.fromkeys(r["method"] for r in table):
         file = context.preset_config.parent / f"{run}.yaml"
         kind = kind_of(load_run(file, context.override)) if file.exists() else run

@@ -35,7 +35,15 @@ def draw(context):
             name = split_name(split, level)
             for k, i in zip(grid, intervals, strict=True):
                 rows.append(
-                    dict(method=member.run, split=name, temperature=temperature, k=k, mean=i.mean, ci_low=i.low, ci_high=i.high)
+                    dict(
+                        method=member.run,
+                        split=name,
+                        temperature=temperature,
+                        k=k,
+                        mean=i.mean,
+                        ci_low=i.low,
+                        ci_high=i.high,
+                    )
                 )
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_locator(FixedLocator(grid))
@@ -45,7 +53,7 @@ def draw(context):
         axis.set_xlabel("k")
         axis.set_ylim(bottom=0)
         top = axis.get_ylim()[1]
-        axis.set_ylim(0, min(102, max(top, 1)))
+        axis.set_ylim(0, min(104, max(top, 1)))
     axes[0, 0].set_ylabel(f"pass@k (%), T = {temperature:g}")
     style.legend_above(figure, *axes[0, 0].get_legend_handles_labels())
     return figure, rows

@@ -17,7 +17,7 @@ SPLITS = {"test": "In domain", "ood": "Out of domain"}
 
 def studies(context):
     """(label, rows of the paired table) of every study that has one."""
-    preset, out = read_preset(context.preset_config), []
+    preset, out = read_preset(context.preset_config, context.override), []
     for name in study_names(preset):
         path = context.results / "tables" / ("paired.csv" if name == MAIN else f"{name}.paired.csv")
         if path.exists() and (table := read_csv(path, PAIRED_FIELDS)):
@@ -38,7 +38,7 @@ def draw(context):
     looks, rows = style.looks(members), []
     splits = [s for s in SPLITS if any(r["split"] == s for r in everything)]
     height = 0.9 + len(regimes) * (0.13 * len(kinds) + 0.12)
-    figure, axes = plt.subplots(1, len(splits), figsize=(style.DOUBLE, height), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(1, len(splits), figsize=(style.DOUBLE, height), sharex=True, sharey=True, squeeze=False)
     step = 0.76 / max(len(kinds), 1)
     for axis, split in zip(axes[0], splits, strict=True):
         axis.axvline(0, color=style.BLACK, linewidth=0.8)
@@ -46,7 +46,11 @@ def draw(context):
             seen = set()
             for r in table:
                 kind = r["rival_kind"]
-                if (r["split"], r["metric"], float(r["temperature"])) != (split, metric, temperature) or kind not in kinds or kind in seen:
+                if (
+                    (r["split"], r["metric"], float(r["temperature"])) != (split, metric, temperature)
+                    or kind not in kinds
+                    or kind in seen
+                ):
                     continue
                 seen.add(kind)
                 y = i + (kinds.index(kind) - (len(kinds) - 1) / 2) * step
@@ -56,7 +60,17 @@ def draw(context):
                 decided = low > 0 or high < 0
                 point = style.point_look(look)
                 axis.plot([mean], [y], linestyle="none", **(point if decided else point | {"markerfacecolor": "white"}))
-                keys = ("rival", "split", "metric", "temperature", "difference", "ci_low", "ci_high", "n_seeds", "n_problems")
+                keys = (
+                    "rival",
+                    "split",
+                    "metric",
+                    "temperature",
+                    "difference",
+                    "ci_low",
+                    "ci_high",
+                    "n_seeds",
+                    "n_problems",
+                )
                 rows.append({"study": name, "regime": label, **{k: r[k] for k in keys}})
             if i:
                 axis.axhline(i - 0.5, color="#DDDDDD", linewidth=0.6)

@@ -82,7 +82,12 @@ def line_look(look):
 def point_look(look, size=4.0):
     """Marker of equal visual weight: a star needs more points than a square."""
     wide = {"*": 1.6, "x": 1.1, "D": 0.9, "s": 0.95}.get(look["marker"], 1.0)
-    return {"color": look["color"], "marker": look["marker"], "markersize": size * wide, "markeredgecolor": look["color"]}
+    return {
+        "color": look["color"],
+        "marker": look["marker"],
+        "markersize": size * wide,
+        "markeredgecolor": look["color"],
+    }
 
 
 def legend_above(figure, handles, labels, columns=None):

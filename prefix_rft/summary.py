@@ -1,0 +1,54 @@
+"""Command `summary`: print what a results folder says: the main scores, the claims with their verdicts and where the report lies.
+
+It reads only the tables; it computes nothing.
+"""
+
+from pathlib import Path
+
+from .errors import UserError
+from .tables import CLAIM_FIELDS, SCORE_FIELDS, markdown, percent, read_csv
+
+
+def add_arguments(parser):
+    parser.add_argument("--results", required=True, type=Path, help="results/<preset>")
+
+
+def scores(path):
+    """A table a temperature, a row a method: avg@k and pass@k of the whole splits."""
+    rows = [r for r in read_csv(path, SCORE_FIELDS) if "/" not in r["split"]]
+    if not rows:
+        raise UserError(f"{path}: has no rows; make it again with the command `tables`")
+    seeds = max(int(r["n_seeds"]) for r in rows)
+    text = [f"Right answers in %, mean [95 % interval], {seeds} seed{'s' * (seeds > 1)}"]
+    for temperature in dict.fromkeys(r["temperature"] for r in rows):
+        part = [r for r in rows if r["temperature"] == temperature]
+        columns = list(dict.fromkeys((r["split"], r["metric"]) for r in part))
+        lines = []
+        for method in dict.fromkeys(r["method"] for r in part):
+            cells = {
+                (r["split"], r["metric"]): percent(*(float(r[k]) for k in ("mean", "ci_low", "ci_high")))
+                for r in part
+                if r["method"] == method
+            }
+            lines.append([method, *(cells.get(c, "") for c in columns)])
+        text.append(markdown([f"T = {float(temperature):g}", *(" ".join(c) for c in columns)], lines))
+    return "\n".join(text)
+
+
+def verdicts(path):
+    lines = []
+    for r in read_csv(path, CLAIM_FIELDS):
+        measured = percent(*(float(r[k]) for k in ("difference", "ci_low", "ci_high")), "+")
+        lines.append([r["claim"], r["metric"], f"T={float(r['temperature']):g}", measured, r["verdict"]])
+    return "The paper's claims (difference in percentage points):\n\n" + markdown(
+        ["claim", "metric", "", "measured", "verdict"], lines
+    )
+
+
+def main(args):
+    tables = args.results / "tables"
+    print(scores(tables / "main.csv"))
+    print(verdicts(tables / "claims.csv"))
+    report = args.results / "report.html"
+    print(f"Tables: {tables}\nFigures: {args.results / 'figures'}")
+    print(f"Report: {report}" if report.exists() else f"Report: not made yet ({report})")

@@ -1,0 +1,199 @@
+"""Tables and claims from a synthetic results folder with known truth, and the refusals of what does not belong together."""
+
+import argparse
+import csv
+import json
+
+import numpy as np
+import pytest
+import synthetic
+
+from prefix_rft import claims, study, summary, tables
+from prefix_rft.config import config_hash
+from prefix_rft.errors import UserError
+from prefix_rft.io import read_parquet, write_parquet
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    preset, results = synthetic.build(tmp_path_factory.mktemp("made"), seeds=(0, 1, 2))
+    for name in ("main", "few"):
+        run(preset, results, name)
+    return preset, results
+
+
+def run(preset, results, name="main"):
+    parser = argparse.ArgumentParser()
+    tables.add_arguments(parser)
+    out = results / "tables" / f"{name}.csv"
+    tables.main(
+        parser.parse_args(
+            ["--preset-config", str(preset), "--results", str(results), "--study", name, "--out", str(out)]
+        )
+    )
+
+
+def rows(path):
+    with open(path, newline="") as f:
+        return list(csv.DictReader(f))
+
+
+def pick(table, **where):
+    found = [r for r in table if all(r[k] == v for k, v in where.items())]
+    assert len(found) == 1, f"{len(found)} rows for {where}"
+    return found[0]
+
+
+def test_main_table_has_the_promised_columns_and_the_plain_means(made):
+    preset, results = made
+    table = rows(results / "tables" / "main.csv")
+    assert list(table[0]) == "method split metric temperature mean ci_low ci_high n_seeds n_problems".split()
+    assert list(dict.fromkeys(r["split"] for r in table)) == ["test", "test/easy", "test/medium", "test/hard", "ood"]
+    cell = pick(table, method="rft", split="test/medium", metric="avg@8", temperature="0.6")
+    samples = [s for k in range(3) for s in read_parquet(results / "eval" / "rft" / f"seed{k}" / "samples.parquet")]
+    chosen = [s["correct"] for s in samples if s["level"] == "medium" and s["temperature"] == 0.6]
+    assert float(cell["mean"]) == pytest.approx(np.mean(chosen), abs=1e-5)
+    assert (cell["n_seeds"], cell["n_problems"]) == ("3", "30")
+    for r in table:
+        assert 0 <= float(r["ci_low"]) <= float(r["mean"]) <= float(r["ci_high"]) <= 1
+    assert all(
+        float(pick(table, **{**key, "metric": "pass@8"})["mean"]) >= float(r["mean"])
+        for r in table
+        if r["metric"] == "avg@8"
+        for key in [{k: r[k] for k in ("method", "split", "temperature")}]
+    )
+
+
+def test_paired_differences_are_differences_of_the_main_table(made):
+    _, results = made
+    main, paired = rows(results / "tables" / "main.csv"), rows(results / "tables" / "paired.csv")
+    assert {r["rival"] for r in paired} == {"base", "sft", "rft", "sft_then_rft", "luffy"}
+    for r in paired:
+        key = {k: r[k] for k in ("split", "metric", "temperature")}
+        ours, rival = (float(pick(main, method=m, **key)["mean"]) for m in ("prefix_rft", r["rival"]))
+        assert float(r["difference"]) == pytest.approx(ours - rival, abs=2e-5)
+
+
+def test_budget_of_sft_then_rft_counts_both_stages(made):
+    _, results = made
+    table = rows(results / "tables" / "budgets.csv")
+    both, rft, sft = (pick(table, method=m) for m in ("sft_then_rft", "rft", "sft"))
+    assert (both["rl_steps"], both["sft_steps"]) == (rft["rl_steps"], sft["sft_steps"])
+    for key in ("total_flops", "trained_tokens", "cpu_seconds", "demonstrations_seen"):
+        assert float(both[key]) == float(rft[key]) + float(sft[key])
+
+
+def test_claims_find_the_truth_that_the_numbers_were_drawn_from(made):
+    _, results = made
+    table = rows(results / "tables" / "claims.csv")
+    key = dict(split="test", metric="avg@8", temperature="1")
+    table = [{**r, "temperature": f"{float(r['temperature']):g}"} for r in table]
+    assert pick(table, claim="Prefix-RFT beats SFT in domain", **key)["verdict"] == "holds"
+    assert pick(table, claim="Prefix-RFT beats SFT in domain", **key)["paper"] == "7.7"
+    assert pick(table, claim="Prefix-RFT beats SFT then RFT in domain", **key)["verdict"] in (
+        "undecided",
+        "does not hold",
+    )
+    assert [r for r in table if r["metric"] == "reward"][0]["verdict"] == "holds"  # the synthetic gap closes
+    for r in table:
+        assert r["verdict"] == claims.verdict(float(r["ci_low"]), float(r["ci_high"]))
+
+
+@pytest.mark.parametrize(
+    "low, high, word",
+    [(0.01, 0.2, "holds"), (-0.2, -0.01, "does not hold"), (-0.1, 0.1, "undecided"), (0, 1, "undecided")],
+)
+def test_verdict_rule(low, high, word):
+    assert claims.verdict(low, high) == word
+
+
+def test_another_study_has_its_own_files_and_hashes(made):
+    _, results = made
+    assert {r["method"] for r in rows(results / "tables" / "few.csv")} == {"base", "rft", "prefix_rft"}
+    assert {r["rival"] for r in rows(results / "tables" / "few.paired.csv")} == {"base", "rft"}
+    record = json.loads((results / "tables" / "few.runs.json").read_text())
+    config = study.load_run(results.parent.parent / "config" / "tiny" / "rft.yaml")
+    assert record["runs"]["rft"]["1"]["config_hash"] == config_hash(config)
+    assert record["runs"]["rft"]["1"]["model_sha256"] == "weights of rft 1"
+
+
+def test_tables_are_the_same_every_time(made):
+    preset, results = made
+    before = (results / "tables" / "main.csv").read_bytes(), (results / "tables" / "claims.md").read_bytes()
+    run(preset, results)
+    assert before == ((results / "tables" / "main.csv").read_bytes(), (results / "tables" / "claims.md").read_bytes())
+
+
+def test_summary_prints_scores_claims_and_the_report(made, capsys):
+    _, results = made
+    summary.main(argparse.Namespace(results=results))
+    text = capsys.readouterr().out
+    score = pick(
+        rows(results / "tables" / "main.csv"), method="prefix_rft", split="ood", metric="avg@8", temperature="1"
+    )
+    assert f"{100 * float(score['mean']):.1f} [" in text
+    assert "Prefix-RFT beats LUFFY out of domain" in text and "report.html" in text
+
+
+def test_timed_out_verdicts_are_left_out_of_the_mean(tmp_path):
+    preset, results = synthetic.build(tmp_path, runs=("rft",), seeds=(0,), temperatures=(1.0,))
+    path = results / "eval" / "rft" / "seed0" / "samples.parquet"
+    samples = read_parquet(path)
+    first = samples[0]["problem_id"]
+    for s in samples:
+        if s["problem_id"] == first:  # one problem without any verdict
+            s.update(correct=False, timed_out=True)
+    write_parquet(path, samples)
+    run(preset, results)
+    cell = pick(rows(results / "tables" / "main.csv"), method="rft", split="test/easy", metric="avg@8")
+    rest = [s["correct"] for s in samples if s["level"] == "easy" and s["problem_id"] != first]
+    assert cell["n_problems"] == "29" and float(cell["mean"]) == pytest.approx(np.mean(rest), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda r: synthetic.edit_json(r / "runs/rft/seed0/run.json", config_hash="other"), "config_hash"),
+        (lambda r: synthetic.edit_json(r / "runs/rft/seed0/run.json", status="running"), "status"),
+        (lambda r: synthetic.edit_json(r / "eval/rft/seed0/scores.json", model_sha256="other"), "model_sha256"),
+        (lambda r: synthetic.edit_json(r / "eval/rft/seed0/scores.json", evaluation_hash="x"), "evaluation.yaml"),
+        (lambda r: (r / "eval/rft/seed0/samples.parquet").unlink(), "no such file"),
+        (lambda r: (r / "eval/rft/seed0/samples.parquet").write_bytes(b"x"), "not readable"),
+        (lambda r: (r / "runs/sft/seed0/run.json").write_text("{"), "JSON"),
+    ],
+)
+def test_what_does_not_belong_together_is_refused(tmp_path, damage, message):
+    preset, results = synthetic.build(tmp_path, seeds=(0,), problems=4)
+    damage(results)
+    with pytest.raises(UserError, match=message) as caught:
+        run(preset, results)
+    assert "\n" not in str(caught.value) and str(results) in str(caught.value)
+
+
+def test_an_edited_config_is_refused_until_the_run_is_trained_again(tmp_path):
+    preset, results = synthetic.build(tmp_path, seeds=(0,), problems=4)
+    config = preset.parent / "rft.yaml"
+    config.write_text(config.read_text().replace("lr: 0.0005", "lr: 0.0006"))
+    with pytest.raises(UserError, match="runs/rft/seed0/run.json: key 'config_hash'"):
+        run(preset, results)
+
+
+def test_other_problems_are_refused(tmp_path):
+    preset, results = synthetic.build(tmp_path, seeds=(0,), problems=4)
+    path = results / "eval" / "luffy" / "seed0" / "samples.parquet"
+    write_parquet(path, [s | {"problem_id": s["problem_id"] + "x"} for s in read_parquet(path)])
+    with pytest.raises(UserError, match="other problems"):
+        run(preset, results)
+
+
+def test_unknown_study_names_the_known_ones(tmp_path):
+    preset, results = synthetic.build(tmp_path, seeds=(0,), problems=4)
+    with pytest.raises(UserError, match="known studies: main, few"):
+        run(preset, results, "fwe")
+
+
+def test_one_seed_without_a_prefix_run_still_gives_tables(tmp_path):
+    preset, results = synthetic.build(tmp_path, runs=("sft", "rft"), seeds=(0,), problems=4)
+    run(preset, results)
+    assert rows(results / "tables" / "claims.csv") == [] and rows(results / "tables" / "paired.csv") == []
+    assert "1 seed" in (results / "tables" / "main.md").read_text()
