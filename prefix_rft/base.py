@@ -1,0 +1,42 @@
+"""Command `base`: make a base model, as an ordinary Hugging Face folder with base.json beside the weights.
+
+The key `kind` of the configuration chooses the module that makes it: `registers` pretrains a small model from scratch, `gguf`
+converts a packaged one. Such a module has a dataclass `BaseConfig` (with a field `kind`) and `make(config, data, out) -> dict`,
+which fills the folder `out` and returns what base.json says.
+"""
+
+import dataclasses
+import difflib
+import importlib
+from pathlib import Path
+
+from .config import load, resolve
+from .errors import UserError
+from .io import atomic_dir, write_json
+
+KINDS = {"registers": "pretrain", "gguf": "convert"}
+
+
+def add_arguments(parser):
+    parser.add_argument("--config", required=True, help="setup/bases/<name>.yaml of a preset")
+    parser.add_argument("--override", help="file whose section `base` overrides the configuration")
+    parser.add_argument("--data", required=True, type=Path, help="folder made by the command `data`")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the model; replaced if it exists")
+
+
+def load_config(path, override=None):
+    """(module, its BaseConfig) from a base's YAML file."""
+    kind = resolve(path, override, "base").get("kind")
+    if kind not in KINDS:
+        near = difflib.get_close_matches(str(kind), KINDS, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"must be one of {', '.join(KINDS)}"
+        raise UserError(f"{path}: key 'kind' = {kind!r}: {hint}")
+    module = importlib.import_module(f".{KINDS[kind]}", __package__)
+    return module, load(module.BaseConfig, path, override, "base")
+
+
+def main(args):
+    module, config = load_config(args.config, args.override)
+    with atomic_dir(args.out) as folder:
+        report = module.make(config, args.data, folder)
+        write_json(folder / "base.json", {"config": dataclasses.asdict(config), **report})

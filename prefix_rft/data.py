@@ -1,0 +1,78 @@
+"""Command `data`: make the problems and raw demonstrations of a preset, check them, and say so in data.json.
+
+The checks hold for every task: known columns, ids unique over all splits, no problem of one split in another by
+canonical form, and what the best constant answer scores by level. A failed check is an error, not a warning.
+"""
+
+import dataclasses
+import sys
+from collections import Counter
+from pathlib import Path
+
+from .config import load, resolve
+from .errors import UserError
+from .io import read_parquet, write_json
+from .tasks import get_task
+
+SPLITS = ("train", "validation", "test", "ood")
+COLUMNS = ("id", "prompt", "answer", "level", "canonical")
+
+
+def add_arguments(parser):
+    parser.add_argument("--config", required=True, help="setup/data.yaml of a preset")
+    parser.add_argument("--override", help="file whose section `data` overrides the configuration")
+    parser.add_argument("--out", required=True, type=Path, help="folder for the parquet files and data.json")
+
+
+def load_config(path, override=None):
+    """(task, its DataConfig) from a data.yaml."""
+    name = resolve(path, override, "data").get("task")
+    try:
+        task = get_task(name)
+    except UserError as e:
+        raise UserError(f"{path}: key 'task': {e}") from e
+    return task, load(task.DataConfig, path, override, "data")
+
+
+def read_problems(data: Path, split: str) -> list[dict]:
+    """Rows of one split; refuses a file without the columns of a problem, and an empty one."""
+    path = Path(data) / f"problems.{split}.parquet"
+    rows = read_parquet(path, COLUMNS)
+    if not rows:
+        raise UserError(f"{path}: has no problems")
+    return rows
+
+
+def check(problems: dict[str, list[dict]]) -> dict:
+    """Counts, answers of the best constant and disjointness of `problems` (split -> rows), or a `UserError`."""
+    where, first = {}, {}
+    for split, rows in problems.items():
+        for row in rows:
+            if row["id"] in first:
+                raise UserError(f"problems.{split}.parquet: id {row['id']!r} is used twice")
+            first[row["id"]] = split
+            other = where.setdefault(row["canonical"], split)
+            if other != split:
+                raise UserError(
+                    f"problems.{split}.parquet: {row['id']!r} is also in split {other} (canonical form {row['canonical']!r})"
+                )
+    counts, constant = {}, {}
+    for split, rows in problems.items():
+        counts[split], constant[split] = {}, {}
+        for level in dict.fromkeys(r["level"] for r in rows):
+            answers = Counter(r["answer"] for r in rows if r["level"] == level)
+            answer, hits = answers.most_common(1)[0]
+            counts[split][level] = answers.total()
+            constant[split][level] = {"answer": answer, "score": round(hits / answers.total(), 6)}
+    return {"problems": counts, "best_constant_answer": constant, "disjoint_by_canonical_form": True}
+
+
+def main(args):
+    task, config = load_config(args.config, args.override)
+    args.out.mkdir(parents=True, exist_ok=True)
+    extra = task.make(config, args.out)
+    report = check({split: read_problems(args.out, split) for split in SPLITS})
+    write_json(
+        args.out / "data.json", {"task": task.name, "config": dataclasses.asdict(config), **report, **(extra or {})}
+    )
+    print(f"{args.out}: " + ", ".join(f"{k} {sum(v.values())}" for k, v in report["problems"].items()), file=sys.stderr)

@@ -1,0 +1,194 @@
+"""Command `demos`: from a teacher's raw demonstrations to a training set, counting what every step drops.
+
+Steps, in order: parse (a row must name a problem of the split and hold a non-empty response), verify (the final answer is right),
+length (tokens, the end mark included), deduplicate (same problem, same response), choose (a share of the prompts, drawn by
+seed). A response is tokenised here, once; training never turns text into tokens again. Broken rows are reported by number,
+and more of them than `max_broken` allows is an error. The same steps serve every task.
+"""
+
+import dataclasses
+import random
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from .config import load, opt
+from .data import read_problems
+from .errors import UserError
+from .io import read_parquet, write_json, write_parquet
+from .tasks import Task, task_of
+
+EXAMPLES = 3  # dropped rows shown per step
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemosConfig:
+    source: str = opt(..., "teacher: reads data/raw.<source>.parquet")
+    split: str = opt("train", "problems that the demonstrations belong to: data/problems.<split>.parquet")
+    verify: bool = opt(True, "drop demonstrations whose final answer is wrong; false keeps an unfiltered teacher")
+    max_tokens: int | None = opt(None, "longest demonstration kept, in tokens with the end mark; unset: no limit", ge=2)
+    share: float = opt(1.0, "share of the prompts (those with a demonstration left) that keep theirs", gt=0, le=1)
+    seed: int = opt(0, "draws the prompts of `share`", ge=0)
+    max_broken: float = opt(0.01, "more broken rows than this share are an error", ge=0, le=1)
+
+
+def add_arguments(parser):
+    parser.add_argument("--config", required=True, help="setup/demos/<name>.yaml of a preset")
+    parser.add_argument("--override", help="file whose section `demos` overrides the configuration")
+    parser.add_argument("--data", required=True, type=Path, help="folder made by the command `data`")
+    parser.add_argument(
+        "--tokenizer", required=True, type=Path, help="model folder whose tokenizer counts and ends responses"
+    )
+    parser.add_argument("--out", required=True, type=Path, help="parquet file; the report is written beside it")
+
+
+class Funnel:
+    """Counts of the steps and examples of what each dropped."""
+
+    def __init__(self, rows):
+        self.rows, self.steps = rows, []
+
+    def step(self, name, why_not):
+        """Keep the rows for which `why_not(row)` is None; otherwise it returns the reason for dropping the row."""
+        kept, dropped = [], []
+        for row in self.rows:
+            reason = why_not(row)
+            if reason is None:
+                kept.append(row)
+            else:
+                dropped.append({"row": row["row"], "reason": reason, "response": row["response"]})
+        self.steps.append({"step": name, "in": len(self.rows), "out": len(kept), "dropped": dropped[:EXAMPLES]})
+        self.rows = kept
+        return dropped
+
+
+def build(config: DemosConfig, data: Path, tokenizer) -> tuple[list[dict], dict]:
+    """(rows of demos.<name>.parquet, report). Raises `UserError` for too many broken rows or an empty result."""
+    task = task_of(data)
+    problems = {p["id"]: p for p in read_problems(data, config.split)}
+    source = Path(data) / f"raw.{config.source}.parquet"
+    if not source.exists():
+        names = sorted(p.name.split(".")[1] for p in Path(data).glob("raw.*.parquet"))
+        raise UserError(f"{source}: no such file; key 'source' must be one of: {', '.join(names)}")
+    raw = read_parquet(source, ("problem_id", "demo_id", "response"))
+    stop = tokenizer.eos_token_id
+    if stop is None:
+        raise UserError("the tokenizer has no end-of-sequence token, which every response must end with")
+    funnel = Funnel([{"row": n, **r, "response_ids": None} for n, r in enumerate(raw)])
+
+    seen_ids = set()
+
+    def parse(row):
+        if not isinstance(row["problem_id"], str) or not isinstance(row["demo_id"], str):
+            return "problem_id or demo_id is not a string"
+        if row["problem_id"] not in problems:
+            return f"problem {row['problem_id']!r} is not in split {config.split}"
+        if row["demo_id"] in seen_ids:
+            return f"demo_id {row['demo_id']!r} is used twice"
+        if not isinstance(row["response"], str) or not row["response"].strip():
+            return "the response is empty"
+        try:
+            ids = tokenizer(row["response"], add_special_tokens=False).input_ids
+        except Exception as e:  # the tokenizers library raises bare Exception for a character it does not know
+            return f"cannot be tokenised: {e}"
+        if stop in ids:
+            return f"holds the end mark {tokenizer.eos_token!r} before its end"
+        seen_ids.add(row["demo_id"])
+        row["response_ids"] = [*ids, stop]
+        return None
+
+    broken = funnel.step("parse", parse)
+    if len(broken) > config.max_broken * len(raw):
+        shown = "; ".join(f"row {d['row']}: {d['reason']}" for d in broken[:EXAMPLES])
+        raise UserError(
+            f"{source}: {len(broken)} of {len(raw)} rows are broken, more than max_broken = {config.max_broken}: {shown}"
+        )
+    for d in broken:
+        print(f"{source}: row {d['row']} dropped: {d['reason']}", file=sys.stderr)
+    if config.verify:
+        wrong = _wrong_answers(task, funnel.rows, problems)
+        funnel.step("verify", lambda row: wrong.get(row["row"]))
+    if config.max_tokens is not None:
+        most = config.max_tokens
+        funnel.step(
+            "length", lambda row: f"{n} tokens, more than {most}" if (n := len(row["response_ids"])) > most else None
+        )
+    pairs = set()
+
+    def duplicate(row):
+        pair = (row["problem_id"], row["response"])
+        if pair in pairs:
+            return "the same response to the same problem came before"
+        pairs.add(pair)
+        return None
+
+    funnel.step("deduplicate", duplicate)
+    if config.share < 1 and funnel.rows:
+        prompts = sorted({r["problem_id"] for r in funnel.rows})
+        chosen = set(random.Random(config.seed).sample(prompts, max(1, round(config.share * len(prompts)))))
+        funnel.step("choose", lambda row: None if row["problem_id"] in chosen else "prompt not drawn")
+    if not funnel.rows:
+        steps = ", ".join(f"{s['step']} {s['in']} -> {s['out']}" for s in funnel.steps)
+        raise UserError(f"{source}: no demonstration is left ({steps})")
+
+    rows = [
+        {
+            "problem_id": r["problem_id"],
+            "demo_id": r["demo_id"],
+            "response": r["response"],
+            "response_ids": r["response_ids"],
+            "n_tokens": len(r["response_ids"]),
+        }
+        for r in funnel.rows
+    ]
+    lengths = sorted(r["n_tokens"] for r in rows)
+    report = {
+        "config": dataclasses.asdict(config),
+        "steps": funnel.steps,
+        "demonstrations": len(rows),
+        "prompts": len({r["problem_id"] for r in rows}),
+        "prompts_in_split": len(problems),
+        "tokens": {"total": sum(lengths), "median": lengths[len(lengths) // 2], "longest": lengths[-1]},
+        "examples": [{k: r[k] for k in ("problem_id", "response", "n_tokens")} for r in rows[:EXAMPLES]],
+    }
+    return rows, report
+
+
+def _wrong_answers(task: Task, rows, problems) -> dict[int, str]:
+    """Row number -> why its final answer does not count, for the rows whose answer is wrong or cannot be judged."""
+    if task.verifier == "exact":  # string equality needs no worker process
+        wrong = {}
+        for row in rows:
+            given, right = task.extract(row["response"]), problems[row["problem_id"]]["answer"]
+            if given != right:
+                wrong[row["row"]] = f"answer {given!r}, right is {right!r}"
+        return wrong
+    from .rewards import Verifier
+
+    wrong = {}
+    with Verifier(task.name) as verifier:
+        for start in tqdm(range(0, len(rows), 256), desc="verify", disable=None):
+            part = rows[start : start + 256]
+            verdicts = verifier.score(
+                [r["response"] for r in part], [problems[r["problem_id"]]["answer"] for r in part]
+            )
+            for row, verdict in zip(part, verdicts, strict=True):
+                if verdict.correct is not True:
+                    why = "timed out" if verdict.correct is None else verdict.reason
+                    wrong[row["row"]] = f"answer {verdict.extracted!r}: {why}"
+    return wrong
+
+
+def main(args):
+    config = load(DemosConfig, args.config, args.override, "demos")
+    from transformers import AutoTokenizer
+
+    if not (args.tokenizer / "tokenizer_config.json").exists():
+        raise UserError(f"{args.tokenizer}: holds no tokenizer (tokenizer_config.json is missing)")
+    rows, report = build(config, args.data, AutoTokenizer.from_pretrained(args.tokenizer))
+    write_parquet(args.out, rows)
+    write_json(args.out.with_suffix(".report.json"), report)
+    steps = ", ".join(f"{s['step']} {s['in']} -> {s['out']}" for s in report["steps"])
+    print(f"{args.out}: {len(rows)} demonstrations for {report['prompts']} prompts ({steps})", file=sys.stderr)

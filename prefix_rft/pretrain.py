@@ -1,0 +1,263 @@
+"""Base models of kind `registers`: a small Llama-style model pretrained from scratch on a mixture of register texts.
+
+It stands in for a downloaded pretrained model: it knows the single facts (`8+3=1`), answers in several styles (directly, tersely, with
+careful steps), and has seen long problems only rarely and only with mistakes, so it is good at short problems and poor at
+long ones. That gap is what fine-tuning has to close. The mixture (`parts`) and the number of updates set its size.
+
+Every text is fresh, none of its problems is in any split of the data (by canonical form), and the loss is on what follows
+the prompt: a prompt is random digits. Texts are packed into rows with a block-diagonal causal mask and restarting positions.
+Left out: validation loss (no text is seen twice), dropout, checkpoints (it takes two to three minutes).
+"""
+
+import math
+import random
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+
+from .config import opt
+from .data import read_problems
+from .errors import UserError
+from .tasks import registers, task_of
+from .tokenizer import char_tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One kind of text of the mixture."""
+
+    share: float = opt(..., "relative frequency, in texts", gt=0)
+    style: str = opt(..., "facts: single facts; others: problems", choices=("facts", "direct", "terse", "careful"))
+    length: list[int] = opt([1, 1], "[fewest, most] instructions of a problem")
+    errors: float = opt(0.0, "probability a step of an error that is carried to the end", ge=0, le=1)
+    attempts: float = opt(0.0, "probability a step of a corrected wrong attempt", ge=0, le=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    hidden_size: int = opt(96, "width", ge=8)
+    layers: int = opt(3, "transformer layers", ge=1)
+    heads: int = opt(4, "attention heads", ge=1)
+    kv_heads: int = opt(2, "key and value heads (grouped-query attention)", ge=1)
+    intermediate_size: int = opt(256, "width of the gated MLP", ge=8)
+    positions: int = opt(512, "longest sequence", ge=64)
+    rope_theta: float = opt(10000.0, "base of the rotary positions", gt=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseConfig:
+    kind: str = opt(..., "registers", choices=("registers",))
+    seed: int = opt(..., "of weights and texts", ge=0)
+    shape: Shape = opt(Shape(), "model")
+    parts: dict[str, Part] = opt(..., "the mixture: name -> kind of text")
+    updates: int = opt(..., "optimizer steps", ge=1)
+    rows: int = opt(32, "rows of a batch", ge=1)
+    row_tokens: int = opt(160, "tokens of a row; no text may be longer", ge=32)
+    lr: float = opt(2e-3, "peak learning rate of AdamW, after a warm-up of 5 % decaying to 0 by a cosine", gt=0)
+    weight_decay: float = opt(0.01, "AdamW decoupled weight decay", ge=0)
+    samples: int = opt(8, "responses sampled per validation problem to measure the model at T = 1", ge=1)
+
+
+IGNORE = -100  # PyTorch's label for "no loss here"
+
+
+class Texts:
+    """An endless stream of (prompt, response) drawn from the mixture; never a problem in `taken`."""
+
+    def __init__(self, parts: dict[str, Part], taken: set[str], rng: random.Random):
+        self.names, self.parts, self.taken, self.rng = list(parts), parts, taken, rng
+        self.weights = [p.share for p in parts.values()]
+
+    def draw(self) -> tuple[str, str]:
+        rng = self.rng
+        part = self.parts[rng.choices(self.names, self.weights)[0]]
+        if part.style == "facts":
+            fact = rng.choice(registers.FACTS)
+            return fact + "=", str(registers.compute(int(fact[0]), fact[1], int(fact[2])))
+        while True:
+            state, program = registers.random_problem(rng, *part.length)
+            prompt = registers.render(state, program)
+            if registers.canonical(prompt) not in self.taken:
+                break
+        style = dict(style=part.style, attempts=part.attempts, errors=part.errors)
+        return prompt + ">", registers.respond(rng, state, program, **style)
+
+
+def batches(texts: Texts, tokenizer, rows: int, row_tokens: int):
+    """Endless packed batches: ids, labels, position ids, text number (0 = padding), each [rows, row_tokens] int64.
+
+    A text goes into the first row with room; when none has, the batch is complete and the text opens the next one."""
+    index, eos = tokenizer.get_vocab(), tokenizer.eos_token_id
+    held = None
+    while True:
+        filled = [[] for _ in range(rows)]
+        while True:
+            prompt, response = held or texts.draw()
+            held = None
+            ids = [index[c] for c in prompt + response] + [eos]
+            if len(ids) > row_tokens:
+                raise UserError(f"key 'row_tokens' = {row_tokens}: a text of {len(ids)} tokens does not fit")
+            row = next((r for r in filled if sum(len(t[0]) for t in r) + len(ids) <= row_tokens), None)
+            if row is None:
+                held = (prompt, response)
+                break
+            row.append((ids, len(prompt)))
+        batch = torch.zeros(4, rows, row_tokens, dtype=torch.long)
+        batch[0].fill_(tokenizer.pad_token_id)
+        batch[1].fill_(IGNORE)
+        for r, row in enumerate(filled):
+            at = 0
+            for number, (ids, n_prompt) in enumerate(row, 1):
+                end = at + len(ids)
+                batch[0, r, at:end] = torch.tensor(ids)
+                batch[1, r, at + n_prompt : end] = torch.tensor(ids[n_prompt:])
+                batch[2, r, at:end] = torch.arange(len(ids))
+                batch[3, r, at:end] = number
+                at = end
+        yield batch
+
+
+def block_causal(numbers):
+    """Attention mask [rows, 1, tokens, tokens], True = may look: the same text (by its number), not ahead.
+    Padding looks at padding, so that no row of the mask is empty."""
+    same = numbers[:, :, None] == numbers[:, None, :]
+    return (same & torch.ones(numbers.shape[1], numbers.shape[1], dtype=torch.bool).tril())[:, None]
+
+
+def new_model(config: BaseConfig, tokenizer) -> LlamaForCausalLM:
+    shape = config.shape
+    torch.manual_seed(config.seed)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=shape.hidden_size,
+            intermediate_size=shape.intermediate_size,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.kv_heads,
+            max_position_embeddings=shape.positions,
+            rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},
+            # 1/sqrt(width): with the usual 0.02, made for widths in the thousands, the facts are hardly learned at all
+            initializer_range=shape.hidden_size**-0.5,
+            tie_word_embeddings=False,
+            bos_token_id=None,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def pretrain(model, config: BaseConfig, texts: Texts, tokenizer) -> list[float]:
+    """Train `model` in place; the loss of every update (mean over the response tokens of its batch)."""
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=config.lr, betas=(0.9, 0.98), weight_decay=config.weight_decay, fused=True
+    )
+    warmup = max(1, config.updates // 20)
+
+    def factor(step):
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, config.updates - warmup)))
+
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    losses = []
+    stream = batches(texts, tokenizer, config.rows, config.row_tokens)
+    model.train()
+    bar = tqdm(range(config.updates), desc="pretraining", disable=None)
+    for step in bar:
+        ids, labels, positions, numbers = next(stream)
+        hidden = model.model(
+            input_ids=ids, position_ids=positions, attention_mask=block_causal(numbers), use_cache=False
+        ).last_hidden_state
+        targets = labels[:, 1:]
+        chosen = targets != IGNORE  # logits only where there is a loss
+        loss = F.cross_entropy(model.lm_head(hidden[:, :-1][chosen]), targets[chosen])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+        if step % 50 == 0 or step == config.updates - 1:
+            bar.set_postfix(loss=f"{losses[-1]:.3f}")
+            if bar.disable:
+                print(f"update {step}: loss {losses[-1]:.4f}", file=sys.stderr, flush=True)
+    model.eval()
+    return losses
+
+
+@torch.no_grad()
+def fact_accuracy(model, tokenizer) -> dict[str, float]:
+    """Share of all single facts answered rightly, greedily, by operator and in all."""
+    prompts = torch.tensor([tokenizer(f + "=", add_special_tokens=False).input_ids for f in registers.FACTS])
+    said = tokenizer.convert_ids_to_tokens(model(input_ids=prompts).logits[:, -1].argmax(-1).tolist())
+    right = [
+        s == str(registers.compute(int(f[0]), f[1], int(f[2]))) for f, s in zip(registers.FACTS, said, strict=True)
+    ]
+    by = {op: [r for f, r in zip(registers.FACTS, right, strict=True) if f[1] == op] for op in registers.OPERATORS}
+    return {"all": sum(right) / len(right), **{op: sum(r) / len(r) for op, r in by.items()}}
+
+
+def level_accuracy(model, tokenizer, task, problems, samples: int, max_new_tokens: int, seed: int) -> dict:
+    """avg@k and pass@k (k = `samples`) by level at T = 1, on `problems`."""
+    levels = {}
+    for level in dict.fromkeys(p["level"] for p in problems):
+        rows = [p for p in problems if p["level"] == level]
+        prompts = [task.prompt_ids(tokenizer, p["prompt"]) for p in rows for _ in range(samples)]
+        width = max(map(len, prompts))
+        ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(p)) + p for p in prompts])
+        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+        torch.manual_seed(seed)
+        out = model.generate(
+            input_ids=ids, attention_mask=mask, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=max_new_tokens
+        )
+        right, finished, tokens = [], 0, 0
+        for i, row in enumerate(out[:, width:].tolist()):
+            ended = tokenizer.eos_token_id in row
+            response = row[: row.index(tokenizer.eos_token_id)] if ended else row
+            finished += ended
+            tokens += len(response) + ended
+            right.append(ended and task.extract(tokenizer.decode(response)) == rows[i // samples]["answer"])
+        groups = [right[i : i + samples] for i in range(0, len(right), samples)]
+        levels[level] = {
+            f"avg@{samples}": sum(right) / len(right),
+            f"pass@{samples}": sum(map(any, groups)) / len(groups),
+            "finished": finished / len(right),
+            "mean_tokens": tokens / len(right),
+        }
+    return levels
+
+
+def make(config: BaseConfig, data: Path, out: Path) -> dict:
+    """Pretrain a model for the data in folder `data`, save it with its tokenizer in `out`; what base.json says."""
+    task = task_of(data)
+    if task.name != "registers":
+        raise UserError(f"{data}/data.json: task {task.name!r}: a base of kind registers needs task 'registers'")
+    for name, part in config.parts.items():
+        if len(part.length) != 2 or not 1 <= part.length[0] <= part.length[1]:
+            raise UserError(
+                f"key 'parts.{name}.length' = {part.length}: must be [fewest, most] with 1 <= fewest <= most"
+            )
+    taken = {p["canonical"] for split in registers.SPLITS for p in read_problems(data, split)}
+    tokenizer = char_tokenizer(registers.CHARACTERS)
+    model = new_model(config, tokenizer)
+    texts = Texts(config.parts, taken, random.Random(f"pretraining {config.seed}"))
+    losses = pretrain(model, config, texts, tokenizer)
+    model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    facts = fact_accuracy(model, tokenizer)
+    problems = read_problems(data, "validation")
+    levels = level_accuracy(model, tokenizer, task, problems, config.samples, 128, config.seed)
+    print(f"facts {facts}", *(f"{level} {values}" for level, values in levels.items()), sep="\n", file=sys.stderr)
+    return {
+        "parameters": model.num_parameters(),
+        "final_loss": sum(losses[-50:]) / len(losses[-50:]),
+        "fact_accuracy": facts,
+        "validation_accuracy_at_temperature_1": levels,
+    }

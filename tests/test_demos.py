@@ -1,0 +1,130 @@
+"""Command `demos`: every step drops what it should, counts it, and the ids end with the stop token."""
+
+import argparse
+
+import pytest
+import yaml
+
+from prefix_rft import demos
+from prefix_rft.errors import UserError
+from prefix_rft.io import read_json, read_parquet, write_json, write_parquet
+from prefix_rft.tasks.registers import CHARACTERS, canonical, final_state, parse, respond
+from prefix_rft.tokenizer import char_tokenizer
+
+PROMPTS = ["069|a-7;c+b", "123|a+b;b*3", "555|c-a;a+1", "908|b+c;a*7", "777|a-b;c+2"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    import random
+
+    problems = [
+        {"id": f"p{i}", "prompt": p, "answer": final_state(*parse(p)), "level": "easy", "canonical": canonical(p)}
+        for i, p in enumerate(PROMPTS)
+    ]
+    write_parquet(tmp_path / "problems.train.parquet", problems)
+    write_json(tmp_path / "data.json", {"task": "registers"})
+    raw = [
+        {"problem_id": f"p{i}", "demo_id": f"d{i}", "response": respond(random.Random(i), *parse(p)), "source": "t"}
+        for i, p in enumerate(PROMPTS)
+    ]
+    write_parquet(tmp_path / "raw.t.parquet", raw)
+    char_tokenizer(CHARACTERS).save_pretrained(tmp_path / "model")
+    return tmp_path, raw
+
+
+def run(folder, raw=None, **config):
+    if raw is not None:
+        write_parquet(folder / "raw.t.parquet", raw)
+    (folder / "t.yaml").write_text(yaml.safe_dump({"source": "t", **config}))
+    parser = argparse.ArgumentParser()
+    demos.add_arguments(parser)
+    out = folder / "demos.t.parquet"
+    names = ["--config", folder / "t.yaml", "--data", folder, "--tokenizer", folder / "model", "--out", out]
+    demos.main(parser.parse_args([str(n) for n in names]))
+    return read_parquet(out), read_json(folder / "demos.t.report.json")
+
+
+def counts(report):
+    return {s["step"]: (s["in"], s["out"]) for s in report["steps"]}
+
+
+def test_ids_are_the_response_and_the_end_mark(folder):
+    tokenizer = char_tokenizer(CHARACTERS)
+    rows, report = run(folder[0])
+    assert len(rows) == 5 and report["prompts"] == 5
+    for r in rows:
+        assert r["response_ids"] == [*tokenizer(r["response"]).input_ids, tokenizer.eos_token_id]
+        assert r["n_tokens"] == len(r["response"]) + 1
+    assert rows[0]["response"] == "a-70-7=3369;c+b9+6=5365;#365"
+
+
+def test_steps_drop_in_order_and_say_what(folder):
+    path, raw = folder
+    raw = [
+        *raw,
+        {**raw[0], "demo_id": "again"},  # a duplicate
+        {**raw[1], "demo_id": "wrong", "response": raw[1]["response"][:-1] + "0"},
+        {**raw[2], "demo_id": "long", "response": raw[2]["response"].replace(";", ";a+10+1=1!", 1)},
+        {**raw[3], "demo_id": "broken", "response": None},
+        {**raw[3], "demo_id": "stranger", "problem_id": "p9"},
+        {**raw[4], "demo_id": "unknown", "response": "x = 3 #777"},
+    ]
+    limit = max(len(r["response"]) for r in raw[:5]) + 1
+    rows, report = run(path, raw, max_broken=0.3, max_tokens=limit)
+    assert counts(report) == {"parse": (11, 8), "verify": (8, 7), "length": (7, 6), "deduplicate": (6, 5)}
+    assert [r["demo_id"] for r in rows] == [f"d{i}" for i in range(5)]
+    parse_step = report["steps"][0]["dropped"]
+    assert [d["row"] for d in parse_step] == [8, 9, 10]
+    assert "empty" in parse_step[0]["reason"] and "'p9' is not in split train" in parse_step[1]["reason"]
+    assert "cannot be tokenised" in parse_step[2]["reason"]
+    assert report["steps"][1]["dropped"][0]["row"] == 6
+
+
+def test_unfiltered_teacher_keeps_wrong_answers(folder):
+    path, raw = folder
+    raw[1]["response"] = raw[1]["response"][:-1] + "0"
+    assert len(run(path, raw)[0]) == 4
+    rows, report = run(path, raw, verify=False)
+    assert len(rows) == 5 and "verify" not in counts(report)
+
+
+def test_share_is_of_prompts_and_drawn_by_seed(folder):
+    path, raw = folder
+    raw += [{**r, "demo_id": r["demo_id"] + "b", "response": r["response"].replace("#", "#1#")} for r in raw]
+    drawn = {seed: {r["problem_id"] for r in run(path, raw, share=0.4, seed=seed)[0]} for seed in range(8)}
+    assert all(len(d) == 2 for d in drawn.values()) and len(set(map(frozenset, drawn.values()))) > 1
+    rows, report = run(path, raw, share=0.4, seed=0)
+    assert {r["problem_id"] for r in rows} == drawn[0] and len(rows) == 4  # both demonstrations of a drawn prompt
+    assert counts(report)["choose"] == (10, 4)
+
+
+def test_too_many_broken_rows_are_refused_by_number(folder):
+    path, raw = folder
+    raw[2]["response"] = "  "
+    with pytest.raises(UserError, match=r"raw.t.parquet: 1 of 5 rows are broken.*row 2: the response is empty"):
+        run(path, raw)
+    assert not (path / "demos.t.parquet").exists()
+
+
+def test_the_end_mark_inside_a_response_is_refused(folder):
+    path, raw = folder
+    raw[0]["response"] = "<eos>" + raw[0]["response"]
+    with pytest.raises(UserError, match="row 0: holds the end mark"):
+        run(path, raw)
+
+
+def test_nothing_left_is_an_error_that_shows_the_steps(folder):
+    with pytest.raises(UserError, match=r"no demonstration is left \(parse 5 -> 5, verify 5 -> 5, length 5 -> 0"):
+        run(folder[0], max_tokens=2)
+
+
+def test_unknown_source_names_the_known_ones(folder):
+    with pytest.raises(UserError, match="key 'source' must be one of: t"):
+        run(folder[0], source="strong")
+
+
+def test_a_column_is_missing(folder):
+    path, raw = folder
+    with pytest.raises(UserError, match="column 'response' is missing"):
+        run(path, [{"problem_id": r["problem_id"], "demo_id": r["demo_id"]} for r in raw])
