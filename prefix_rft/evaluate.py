@@ -14,6 +14,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from .config import config_hash, load, load_run, opt
@@ -52,6 +53,9 @@ def add_arguments(parser):
         "--override", help="file whose section `evaluation` overrides the configuration (and `run` the run's)"
     )
     parser.add_argument("--run-config", help="configuration of the run; a base model has none")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="as the run's command `train` was given"
+    )
     parser.add_argument("--run", required=True, help="name of the run, or of the base model")
     parser.add_argument("--preset", required=True)
     parser.add_argument("--seed", required=True, type=int, help="the run's seed")
@@ -66,12 +70,15 @@ def sampling_seed(evaluation_seed, run_seed, split, temperature):
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def check_model(model: Path, run_config, override, data: Path) -> dict:
+def check_model(model: Path, data: Path, run_config=None, override=None, sets=()) -> dict:
     """{config_hash, model_sha256} of the model folder. Refuses a model that was trained with another configuration or on other
     data than what lies there now, and one whose weights are not those that its run.json speaks of."""
     if not (model / "config.json").exists():
         raise UserError(f"{model}: is not a model folder: it has no config.json")
-    measured = sha256(model)
+    weights = model / "model.safetensors"
+    if not weights.exists():
+        raise UserError(f"{weights}: no such file; models are kept as one safetensors file")
+    measured = sha256(weights)
     if run_config is None:
         if not (model / "base.json").exists():
             raise UserError(
@@ -79,7 +86,7 @@ def check_model(model: Path, run_config, override, data: Path) -> dict:
             )
         return {"config_hash": None, "model_sha256": measured}
     path = model.parent / "run.json"
-    record = check_run(path, load_run(run_config, override))
+    record = check_run(path, load_run(run_config, override, sets))
     for name, expected in (record.get("data") or {}).items():
         file = data / name
         if file.exists() and sha256(file) != expected:
@@ -88,15 +95,13 @@ def check_model(model: Path, run_config, override, data: Path) -> dict:
             )
     if record.get("model_sha256") != measured:
         raise UserError(
-            f"{path}: key 'model_sha256' is not the hash of {model}; the model was changed after training, train it again"
+            f"{path}: key 'model_sha256' is not the hash of {weights}; the model was changed after training, train it again"
         )
     return {"config_hash": record["config_hash"], "model_sha256": measured}
 
 
 def summarise(rows, samples):
     """`results` of scores.json: avg@k and pass@k with k = `samples`, of each split, level and temperature in `rows`."""
-    import numpy as np
-
     groups = {}
     for row in rows:
         groups.setdefault((row["split"], row["temperature"]), {}).setdefault(
@@ -144,14 +149,9 @@ def diagnostics(rows):
     ]
 
 
-def judge(completions, problems, split, temperature, samples, tokenizer, stop_ids, verifier):
-    """Rows of samples.parquet. `completions`: those of problem 0 first, `samples` of each."""
-    texts = []
-    for completion in completions:
-        ids = list(completion.ids)
-        if ids and ids[-1] in stop_ids:
-            ids.pop()
-        texts.append(tokenizer.decode(ids, skip_special_tokens=False))
+def judge(completions, problems, split, temperature, samples, tokenizer, verifier):
+    """Rows of samples.parquet. `completions`: those of problem 0 first, `samples` of each. Text is decoded as in training."""
+    texts = tokenizer.batch_decode([c.ids for c in completions], skip_special_tokens=True)
     verdicts = verifier.score(texts, [p["answer"] for p in problems for _ in range(samples)])
     rows = []
     for i, (completion, text, verdict) in enumerate(zip(completions, texts, verdicts, strict=True)):
@@ -198,11 +198,12 @@ def main(args):
     config = load(Evaluation, args.config, args.override, "evaluation")
     task = task_of(args.data)
     problems = {split: read_problems(args.data, split) for split in config.splits}
-    identity = check_model(args.model, args.run_config, args.override, args.data)
+    identity = check_model(args.model, args.data, args.run_config, args.override, args.set)
 
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    from .problems import stop_ids
     from .rewards import Verifier
     from .rollout import Sampling, make_engine
     from .runinfo import hardware, versions
@@ -220,12 +221,11 @@ def main(args):
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).to(device).eval()
-    stop_ids = [tokenizer.eos_token_id]
-    engine = make_engine(config.engine, model, stop_ids, max_rows=config.max_rows)
+    engine = make_engine(config.engine, model, stop_ids(model, tokenizer), max_rows=config.max_rows)
     rows = []
     jobs = [(split, t) for split in config.splits for t in config.temperatures]
     with (
-        Verifier(task.name) as verifier,
+        Verifier(task) as verifier,
         tqdm(total=len(jobs), desc=f"evaluate {args.run}", unit="part", disable=None) as bar,
     ):
         for split, temperature in jobs:
@@ -233,9 +233,7 @@ def main(args):
             sampling = Sampling(temperature=temperature, seed=sampling_seed(config.seed, args.seed, split, temperature))
             repeated = [p for p in prompts[split] for _ in range(config.samples)]
             completions = engine.generate(repeated, [config.max_response] * len(repeated), sampling)
-            rows += judge(
-                completions, problems[split], split, temperature, config.samples, tokenizer, stop_ids, verifier
-            )
+            rows += judge(completions, problems[split], split, temperature, config.samples, tokenizer, verifier)
             bar.update()
 
     report = diagnostics(rows)

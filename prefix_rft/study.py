@@ -215,7 +215,7 @@ def study_names(preset):
 
 def _study_values(preset, name, preset_config):
     if name == MAIN:
-        return {"runs": preset["runs"], "label": "Main comparison"}
+        return {"runs": preset["runs"], "label": preset.get("label", "Main comparison")}
     studies = preset.get("studies") or {}
     if name not in studies:
         raise UserError(f"{preset_config}: unknown study {name!r}; known studies: {', '.join(study_names(preset))}")
@@ -265,6 +265,7 @@ def load_study(preset_config, results, name=MAIN, seeds=None, override=None) -> 
         raise UserError(
             f"{results}/eval: {' and '.join(setups.values())} were evaluated under different setup/evaluation.yaml; evaluate all again"
         )
+    _check_start(members, preset_config.parent, override)
     return Study(
         name, str(values.get("label") or name), preset_config.parent.name, results, preset_config, members, seeds
     )
@@ -284,6 +285,31 @@ def check_run(path: Path, config: Run) -> dict:
             " trained with another one, train it again"
         )
     return record
+
+
+def _check_start(members, preset_dir, override):
+    """Refuse a run that started from another model than the one that lies there now."""
+    bases = {m.run: m for m in members if m.config is None}
+    for member in members:
+        if member.config is None:
+            continue
+        parent = member.config.init_from
+        for seed in member.seeds:
+            expected = (member.meta[seed]["run"].get("init") or {}).get("sha256")
+            if parent is not None:
+                path = member.run_dir(seed, parent) / "run.json"
+                found = check_run(path, load_run(preset_dir / f"{parent}.yaml", override)).get("model_sha256")
+            elif member.config.base in bases:
+                base = bases[member.config.base]
+                path = member.results / "eval" / base.run / f"seed{base.seeds[0]}" / "scores.json"
+                found = base.meta[base.seeds[0]]["scores"].get("model_sha256")
+            else:
+                continue
+            if found != expected:
+                raise UserError(
+                    f"{member.run_dir(seed)}/run.json: key 'init.sha256' is not the model_sha256 of {path}; the run started from another"
+                    " model, train it again"
+                )
 
 
 def _check(member, seed):

@@ -38,7 +38,6 @@ def build(root: Path, seeds=(0, 1), problems=30, samples=8, temperatures=(1.0, 0
     preset.mkdir(parents=True)
     values = {
         "runs": list(runs),
-        "bases": ["base"],
         "seeds": list(seeds),
         "labels": {"prefix_rft": "Prefix-RFT"},
         "studies": {
@@ -62,6 +61,7 @@ def _run(results, run, seed, config, steps):
     rng = np.random.default_rng([seed, len(run)])
     folder = results / "runs" / run / f"seed{seed}"
     sft, prefixed = config.method == "sft", config.method == "prefix_rft"
+    parent = config.init_from or config.base
     rows = []
     for step in range(steps):
         t = step / steps
@@ -80,7 +80,6 @@ def _run(results, run, seed, config, steps):
             "grad_norm_rollout": float(np.exp(rng.normal(-1, 0.3))) if prefixed else None,
             "prefix_ratio": float(0.95 - 0.45 * t) if prefixed else None,
             "window_low": float(0.95 - 0.9 * t) if prefixed else None,
-            "window_high": 0.95 if prefixed else None,
         }
         rows.append(row)
     write_jsonl(folder / "metrics.jsonl", rows)
@@ -94,6 +93,7 @@ def _run(results, run, seed, config, steps):
             "method": config.method,
             "config_hash": config_hash(config),
             "model_sha256": f"weights of {run} {seed}",
+            "init": {"name": parent, "sha256": "base" if parent == "base" else f"weights of {parent} {seed}"},
             "data": {},
             "steps": steps,
             "budget": {

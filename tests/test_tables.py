@@ -157,6 +157,11 @@ def test_timed_out_verdicts_are_left_out_of_the_mean(tmp_path):
         (lambda r: synthetic.edit_json(r / "runs/rft/seed0/run.json", status="running"), "status"),
         (lambda r: synthetic.edit_json(r / "eval/rft/seed0/scores.json", model_sha256="other"), "model_sha256"),
         (lambda r: synthetic.edit_json(r / "eval/rft/seed0/scores.json", evaluation_hash="x"), "evaluation.yaml"),
+        (lambda r: synthetic.edit_json(r / "runs/rft/seed0/run.json", init={"sha256": "other"}), "init.sha256"),
+        (
+            lambda r: synthetic.edit_json(r / "runs/sft_then_rft/seed0/run.json", init={"sha256": "other"}),
+            "init.sha256",
+        ),
         (lambda r: (r / "eval/rft/seed0/samples.parquet").unlink(), "no such file"),
         (lambda r: (r / "eval/rft/seed0/samples.parquet").write_bytes(b"x"), "not readable"),
         (lambda r: (r / "runs/sft/seed0/run.json").write_text("{"), "JSON"),

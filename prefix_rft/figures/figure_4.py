@@ -27,14 +27,15 @@ def draw(context):
     top.set_ylabel("Reward")
     top.set_ylim(0, 1)
     style.legend_above(figure, *top.get_legend_handles_labels())
-    steps = curves.curve(member, "prefix_ratio")
-    low, high = curves.curve(member, "window_low"), curves.curve(member, "window_high")
-    if low is not None and high is not None:
-        bottom.fill_between(
-            low[0], low[1].mean(0), high[1].mean(0), color=style.GREY, alpha=0.25, linewidth=0, label="window"
-        )
-    if steps is not None:
-        curves.plot(bottom, member, "prefix_ratio", {"color": style.VERMILION, "linestyle": "-"}, rows)
+    low = curves.curve(member, "window_low")
+    if low is not None:
+        steps, lowest, highest = low[0], low[1].mean(0), member.config.prefix.high
+        bottom.fill_between(steps, lowest, highest, color=style.GREY, alpha=0.25, linewidth=0)
+        rows += [
+            dict(method=member.run, metric="window_low", step=int(t), mean=v)
+            for t, v in zip(steps, lowest, strict=True)
+        ]
+    curves.plot(bottom, member, "prefix_ratio", {"color": style.VERMILION, "linestyle": "-"}, rows)
     bottom.set_ylabel("Share shown")
     bottom.set_ylim(0, 1)
     bottom.set_yticks([0, 0.5, 1])
