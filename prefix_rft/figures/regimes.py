@@ -3,6 +3,8 @@
 The numbers are those of the studies' paired tables; a study whose table does not exist yet is left out.
 """
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -78,7 +80,7 @@ def draw(context):
         axis.set_xlabel(f"Prefix-RFT minus rival, {metric}\n(percentage points, T = {temperature:g})")
         axis.grid(axis="y", visible=False)
     first = axes[0, 0]
-    first.set_yticks(np.arange(len(regimes)), [label for _, label, _ in regimes])
+    first.set_yticks(np.arange(len(regimes)), [textwrap.fill(label, 28) for _, label, _ in regimes])
     first.set_ylim(len(regimes) - 0.5, -0.5)
     handles = [plt.Line2D([], [], linewidth=1, **style.point_look(looks[k])) for k in kinds]
     style.legend_above(figure, handles, [f"against {KINDS[k]}" for k in kinds], columns=min(4, len(kinds)))
