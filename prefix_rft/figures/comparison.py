@@ -55,7 +55,7 @@ def draw(context):
         axis.tick_params(axis="x", length=0)
         for edge in range(1, len(splits)):
             axis.axvline(edge - 0.5, color="#DDDDDD", linewidth=0.6)
-    axes[-1, 0].set_xticks(range(len(splits)), splits)
+    axes[-1, 0].set_xticks(range(len(splits)), [s.replace("/", "/\n") if len(splits) > 6 else s for s in splits])
     axes[-1, 0].set_xlim(-0.5, len(splits) - 0.5)
     style.legend_above(figure, *axes[0, 0].get_legend_handles_labels())
     return figure, rows

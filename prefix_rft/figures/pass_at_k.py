@@ -24,8 +24,12 @@ def draw(context):
     with_levels = {split for split, level in cells if level != "all"}
     panels = [(split, level) for split, level in cells if level != "all" or split not in with_levels]
     looks, rows, grid = style.looks(study.members), [], ks(study.samples)
-    figure, axes = plt.subplots(1, len(panels), figsize=(style.DOUBLE, 2.4), squeeze=False)
-    for axis, (split, level) in zip(axes[0], panels, strict=True):
+    columns = min(4, len(panels))
+    lines = -(-len(panels) // columns)
+    figure, axes = plt.subplots(lines, columns, figsize=(style.DOUBLE, 0.5 + 1.9 * lines), squeeze=False)
+    for axis in axes.flat[len(panels) :]:
+        axis.set_visible(False)
+    for axis, (split, level) in zip(axes.flat, panels, strict=False):
         for member in study.members:
             counts, look = member.counts[split, temperature].at(level), looks[member.run]
             intervals = [score_interval(*known(counts.levels, counts.scores(f"pass@{k}"))) for k in grid]
@@ -53,7 +57,8 @@ def draw(context):
         axis.set_xlabel("k")
         axis.set_ylim(bottom=0)
         top = axis.get_ylim()[1]
-        axis.set_ylim(0, min(104, max(top, 1)))
-    axes[0, 0].set_ylabel(f"pass@k (%), T = {temperature:g}")
+        axis.set_ylim(0, 105 if top > 95 else max(top, 1))
+    for axis in axes[:, 0]:
+        axis.set_ylabel(f"pass@k (%), T = {temperature:g}")
     style.legend_above(figure, *axes[0, 0].get_legend_handles_labels())
     return figure, rows
