@@ -17,7 +17,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 .PHONY: reproduce test test-slow lint restore
 
 reproduce: $(VENV)/core.stamp $(if $(findstring smollm2,$(PRESET)),$(VENV)/smollm2.stamp)
-	snakemake --cores $(CORES) $(SETTINGS)
+	snakemake --cores $(CORES) --show-failed-logs --rerun-incomplete $(SETTINGS)
 	snakemake --report $(RESULTS)/report.html $(SETTINGS)
 	python -m prefix_rft summary --results $(RESULTS)
 

@@ -19,7 +19,9 @@ def score(path: Path) -> float:
     scores = read_json(path)
     temperature = scores["sampling"]["temperatures"][0]
     for r in scores["results"]:
-        if (r["split"], r["level"], r["temperature"]) == ("validation", "all", temperature) and r["metric"].startswith("avg@"):
+        if (r["split"], r["level"], r["temperature"]) == ("validation", "all", temperature) and r["metric"].startswith(
+            "avg@"
+        ):
             return r["value"]
     raise UserError(f"{path}: key 'results' has no avg@k of split validation, level all, temperature {temperature}")
 
@@ -55,7 +57,9 @@ def main():
     rows = []
     for path in args.scores:
         run, lr, seed = path.parts[-5:-2]
-        rows.append(dict(method=run, lr=float(lr.removeprefix("lr")), seed=int(seed.removeprefix("seed")), score=score(path)))
+        rows.append(
+            dict(method=run, lr=float(lr.removeprefix("lr")), seed=int(seed.removeprefix("seed")), score=score(path))
+        )
     write(args.grid, rows)
     write(args.chosen, choose(rows))
     for row in choose(rows):

@@ -20,6 +20,10 @@ SPLITS = ("train", "validation", "test", "ood")
 FIGURES = ("training", "figure_4", "pass_at_k", "comparison", "lr_sensitivity", "regimes")
 
 
+def reads_demos(run: Run) -> bool:
+    return run.demos is not None and run.method != "rft"
+
+
 def figure_target(name: str) -> str:
     return name if name.startswith("figure_") else f"figure_{name}"
 
@@ -52,9 +56,9 @@ def validate(values: dict, schema: dict, where: str):
         if e.validator == "required":
             missing = next(k for k in e.validator_value if k not in e.instance)
             hint = e.schema["properties"][missing].get("description", "")
-            raise UserError(f"{where}: key {dot + missing!r} is missing: {hint}")
+            raise UserError(f"{where}: key {dot + missing!r} is missing; it must be {hint}")
         hint = e.schema.get("description") or e.message
-        raise UserError(f"{where}: key {key!r} = {e.instance!r}: must be {e.schema.get('type', 'other')}: {hint}")
+        raise UserError(f"{where}: key {key!r} = {e.instance!r}: must be {hint}")
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class Settings:
     seeds: list[int]
     seeds_given: bool  # by the command line or config.yaml, not by the preset
     runs: list[str]  # of the main comparison
+    known_runs: list[str]  # every run that has a file
     bases: list[str]
     demos: list[str]
     sources: list[str]  # teachers whose raw demonstrations the data rule writes
@@ -116,6 +121,7 @@ def load_settings(config: dict) -> Settings:
         seeds=config.get("seeds") or preset["seeds"],
         seeds_given=bool(config.get("seeds")),
         runs=preset["runs"],
+        known_runs=[n for n in names(folder) if n not in ("preset", "smoke")],
         bases=names(f"{folder}/setup/bases"),
         demos=demos,
         sources=sorted({resolve(f"{folder}/setup/demos/{d}.yaml", override, "demos").get("source", d) for d in demos}),
@@ -128,13 +134,15 @@ def load_settings(config: dict) -> Settings:
 
 def check_names(settings: Settings, file: str):
     """Every run, base and demonstration set that is named somewhere exists; no run hides behind a base's name."""
-    known = [n for n in names(settings.folder) if n not in ("preset", "smoke")]
+    known = settings.known_runs
     groups = {"runs": settings.runs, "lr_grid.methods": (settings.lr_grid or {}).get("methods", [])}
     groups |= {f"studies.{k}.runs": s["runs"] for k, s in settings.studies.items()}
     for key, members in groups.items():
         for name in members:
             if name not in known:
-                raise UserError(f"{file}: key {key!r}: no run {name!r} ({settings.folder}/{name}.yaml); {near(name, known)}")
+                raise UserError(
+                    f"{file}: key {key!r}: no run {name!r} ({settings.folder}/{name}.yaml); {near(name, known)}"
+                )
             if name in settings.bases:
                 raise UserError(f"{file}: key {key!r}: {name!r} is also a base of {settings.folder}/setup/bases")
     if not settings.bases:
@@ -147,11 +155,13 @@ def check_names(settings: Settings, file: str):
         seen.add(name)
         run, where = settings.run(name), f"{settings.folder}/{name}.yaml"
         for key, value, options in (("base", run.base, settings.bases), ("demos", run.demos, settings.demos)):
-            if value not in options:
+            if value is not None and value not in options:
                 raise UserError(f"{where}: key {key!r} = {value!r}: no such file in setup; {near(value, options)}")
         if run.init_from is not None:
             if run.init_from not in known:
-                raise UserError(f"{where}: key 'init_from' = {run.init_from!r}: no such run; {near(run.init_from, known)}")
+                raise UserError(
+                    f"{where}: key 'init_from' = {run.init_from!r}: no such run; {near(run.init_from, known)}"
+                )
             chain = [name]
             while (parent := settings.run(chain[-1]).init_from) is not None:
                 if parent in chain:

@@ -11,7 +11,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 
 from prefix_rft.errors import UserError
-from settings import FIGURES, SPLITS, figure_target, load_settings
+from settings import FIGURES, SPLITS, figure_target, load_settings, reads_demos
 
 try:
     S = load_settings(config)
@@ -20,19 +20,19 @@ except UserError as e:
 
 RESULTS = S.results
 SETUP = f"{S.folder}/setup"
-ENVIRONMENT = "prefix-rft"  # made from environment.yml; used only with --software-deployment-method conda
+ENVIRONMENT = "../envs/prefix-rft.yaml"
 SEEDS = S.seeds
 SEED_LIST = ",".join(map(str, S.seeds))
 OVERRIDE = [S.override] if S.override else []  # smoke.yaml, an input of every rule that reads a configuration
 OVERRIDE_FLAG = f"--override {S.override}" if S.override else ""
 # of the main comparison
 BASES = list(dict.fromkeys(S.run(r).base for r in S.runs))
-DEMOS = list(dict.fromkeys(S.run(r).demos for r in S.runs if S.run(r).method != "rft"))
+DEMOS = list(dict.fromkeys(S.run(r).demos for r in S.runs if reads_demos(S.run(r))))
 MAIN_FIGURES = [name for name in FIGURES if name not in ("lr_sensitivity", "regimes")]
 
 
 wildcard_constraints:
-    run="[A-Za-z0-9][A-Za-z0-9_-]*",
+    run="|".join(S.known_runs),
     base="|".join(S.bases),
     demos="|".join(S.demos),
     seed="[0-9]+",
@@ -64,7 +64,7 @@ def train_sets(wildcards):
     run = S.run(wildcards.run)
     return [
         f"{RESULTS}/data/problems.{run.train_split}.parquet",
-        *([f"{RESULTS}/data/demos.{run.demos}.parquet"] if run.method != "rft" else []),
+        *([f"{RESULTS}/data/demos.{run.demos}.parquet"] if reads_demos(run) else []),
     ]
 
 

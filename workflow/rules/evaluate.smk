@@ -61,9 +61,6 @@ rule evaluate:
         " --model {input.model} --out {params.out} > {log} 2>&1"
 
 
-ruleorder: evaluate_base > evaluate
-
-
 rule evaluations:
     """Target: base models and runs of the main comparison, evaluated."""
     input:

@@ -1,0 +1,71 @@
+"""What several tests need: the repository's root, commands run as a user does, and one real run of the smoke graph."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+# without GIT_*: a test that runs inside a git hook must not write to the repository that called it
+ENVIRONMENT = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")} | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "OMP_NUM_THREADS": "1",
+    **{f"GIT_{who}_{what}": "test@example.org" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+}
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    return ROOT
+
+
+def run(command: str, cwd: Path, fails=False) -> str:
+    """Output of a command line, stderr included; asserts that it succeeds (or `fails`)."""
+    done = subprocess.run(
+        command.split(), cwd=cwd, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    assert (done.returncode != 0) == fails, f"{command}: exit code {done.returncode}\n{done.stdout[-6000:]}"
+    return done.stdout
+
+
+def copy_repository(to: Path):
+    """The files that git knows or would add, without results and environments, as a new repository."""
+    names = run("git ls-files -z --cached --others --exclude-standard", ROOT).split("\0")
+    for name in filter(None, names):
+        if (ROOT / name).exists():  # not one that was deleted and not committed yet
+            (to / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, to / name, follow_symlinks=False)
+    run("git init -q", to)
+    run("git add -A", to)
+    run("git commit -q -m start", to)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A fresh copy of the repository."""
+    copy_repository(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A copy of the repository in which the whole graph of preset `tiny` ran in its smoke configuration. Read only."""
+    folder = tmp_path_factory.mktemp("finished") / "copy"
+    copy_repository(folder)
+    settings = folder / "config/config.yaml"
+    settings.write_text(settings.read_text().replace("smoke: false", "smoke: true"))
+    dvc = folder / "dvc.yaml"
+    dvc.write_text(dvc.read_text().replace("results/${preset}", "results/${preset}-smoke"))
+    run("git commit -q -a -m smoke", folder)
+    run("snakemake --cores all --show-failed-logs", folder)
+    return folder
+
+
+@pytest.fixture
+def finished_copy(finished, tmp_path):
+    """A copy of `finished`, times of files included, to change at will."""
+    shutil.copytree(finished, tmp_path / "finished", symlinks=True)
+    return tmp_path / "finished"

@@ -1,0 +1,207 @@
+"""The graph: its plan, what a change of one configuration reruns, its targets, its report, and bad settings."""
+
+import json
+import re
+import shutil
+
+import pytest
+import yaml
+
+from prefix_rft.check import RESULTS_FORMAT, check_preset, check_results
+from prefix_rft.errors import UserError
+from scripts.choose_lr import choose
+from tests.conftest import ROOT, run
+
+NOTHING = "Nothing to be done"
+
+
+def plan(folder, arguments="") -> set[tuple[str, str]]:
+    """(rule, run or base that it is for) of every job that a dry run announces."""
+    text = run(f"snakemake -n --cores 1 {arguments}", folder)
+    jobs = set()
+    for block in re.split(r"\n(?=(?:local)?rule )", text)[1:]:
+        rule = re.match(r"(?:local)?rule (\w+):", block)[1]
+        name = re.search(r"wildcards: .*?(?:run|base|demos)=(\w+)", block)
+        jobs.add((rule, name[1] if name else ""))
+    return jobs
+
+
+def edit(file, **values):
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | values))
+
+
+# ------------------------------------------------------------------------------------------------ a finished graph
+
+
+def test_finished_graph_has_nothing_to_do_and_all_its_files(finished):
+    assert NOTHING in run("snakemake -n --cores 1", finished)
+    results = finished / "results/tiny-smoke"
+    for run_name in ("sft", "rft", "sft_then_rft", "luffy", "prefix_rft"):
+        record = json.loads((results / f"runs/{run_name}/seed0/run.json").read_text())
+        assert record["status"] == "complete" and record["run"] == run_name
+    for table in ("main", "claims", "budgets"):
+        assert (results / f"tables/{table}.csv").stat().st_size and (results / f"tables/{table}.md").stat().st_size
+    reward = json.loads((results / "tables/metrics.json").read_text())
+    assert all(0 <= v <= 1 for method in reward.values() for split in method.values() for v in split.values())
+
+
+def test_changed_run_retrains_itself_and_what_follows(finished_copy):
+    config = finished_copy / "config/tiny"
+    everything = {("main_tables", ""), ("dvc_metrics", ""), ("all", "")}
+
+    edit(config / "luffy.yaml", luffy={"gamma": 0.2})
+    jobs = plan(finished_copy)
+    assert {j for j in jobs if j[0] in ("train", "evaluate")} == {("train", "luffy"), ("evaluate", "luffy")}
+    assert everything <= jobs and not any(rule in ("problems", "base", "demonstrations") for rule, _ in jobs)
+
+    edit(config / "sft.yaml", micro_tokens=1024)
+    trained = {name for rule, name in plan(finished_copy) if rule == "train"}
+    assert trained == {"luffy", "sft", "sft_then_rft"}  # the last goes on from the model of sft
+
+
+def test_changed_parent_is_a_change_of_every_child(finished_copy):
+    edit(finished_copy / "config/tiny/_rl.yaml", micro_tokens=1024)
+    trained = {name for rule, name in plan(finished_copy) if rule == "train"}
+    assert trained == {"rft", "sft_then_rft", "luffy", "prefix_rft"}
+
+
+def test_changed_evaluation_evaluates_and_does_not_train(finished_copy):
+    edit(finished_copy / "config/tiny/setup/evaluation.yaml", seed=7)
+    rules = {rule for rule, _ in plan(finished_copy)}
+    assert {"evaluate", "evaluate_base", "main_tables"} <= rules and "train" not in rules
+
+
+def test_package_code_is_no_input(finished_copy):
+    file = finished_copy / "prefix_rft/train.py"
+    file.write_text(file.read_text() + "\n# another comment\n")
+    assert NOTHING in run("snakemake -n --cores 1", finished_copy)
+
+
+def test_more_seeds_keep_those_that_are_done(finished_copy):
+    trained = [j for j in plan(finished_copy, "--config seeds=[0,1]") if j[0] == "train"]
+    text = run("snakemake -n --cores 1 --config seeds=[0,1]", finished_copy)
+    assert len(trained) == 5 and "runs/rft/seed1/run.json" in text
+    assert not re.search(r"output: \S*runs/\w+/seed0/run.json", text)
+
+
+def test_report_is_one_file_with_captions(finished_copy):
+    run("snakemake --report report.html", finished_copy)
+    text = (finished_copy / "report.html").read_text()
+    assert "Prefix-RFT" in text and "figure 4" in text and "claims and verdicts" in text
+    assert not re.search(r"<(?:script|link)[^>]+(?:src|href)=[\"']https?:", text)  # self-contained
+
+
+# ----------------------------------------------------------------------------------------------------------- plans
+
+
+def test_every_target_has_a_plan(copy):
+    targets = (
+        "all data demos bases runs evaluations tables figures studies lr_grid figure_4 figure_training figure_pass_at_k"
+    )
+    targets += " figure_comparison figure_lr_sensitivity figure_regimes"
+    preset = yaml.safe_load((copy / "config/tiny/preset.yaml").read_text())
+    targets += "".join(f" study_{name}" for name in preset.get("studies") or {})
+    jobs = plan(copy, targets)
+    assert {name for rule, name in jobs if rule == "train"} >= set(preset["runs"])
+    assert {name for rule, name in jobs if rule == "train_grid"} == set(preset["lr_grid"]["methods"])
+
+
+def test_slurm_profile_is_found_by_name(copy):
+    assert (copy / "slurm/config.yaml").exists() and (copy / "slurm").is_symlink()
+    assert isinstance(yaml.safe_load((copy / "slurm/config.yaml").read_text()), dict)
+
+
+# ------------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("preset=tinny", ["config/config.yaml", "unknown preset 'tinny'", "did you mean 'tiny'"]),
+        ("sede=[1]", ["config/config.yaml", "unknown key 'sede'", "did you mean 'seeds'"]),
+        ("seeds=3", ["config/config.yaml", "'seeds' = 3", "[0, 1]"]),
+        ("seeds=[0,0]", ["'seeds' = [0, 0]", "different"]),
+        ("smoke=perhaps", ["'smoke' = 'perhaps'", "must be true"]),
+    ],
+)
+def test_bad_settings_end_in_one_line(root, arguments, expected):
+    *before, line = run(f"snakemake -n --cores 1 --config {arguments}", root, fails=True).strip().splitlines()
+    assert line.startswith("error: ") and all(e in line for e in expected), line
+    assert all(text.startswith("Config file") for text in before)  # Snakemake's own word on --config
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "expected"),
+    [
+        ("preset.yaml", {"run": ["rft"]}, ["preset.yaml", "unknown key 'run'", "did you mean 'runs'"]),
+        ("preset.yaml", {"seeds": "0"}, ["preset.yaml", "key 'seeds' = '0'", "a list"]),
+        (
+            "preset.yaml",
+            {"runs": ["rft", "prefixrft"]},
+            ["key 'runs': no run 'prefixrft'", "did you mean 'prefix_rft'"],
+        ),
+        ("preset.yaml", {"studies": {"x": {"runs": []}}}, ["preset.yaml", "'studies.x.runs' = []"]),
+        ("luffy.yaml", {"demos": "stron"}, ["luffy.yaml", "'demos' = 'stron'", "did you mean 'strong'"]),
+        ("luffy.yaml", {"lufy": {}}, ["luffy.yaml", "unknown key 'lufy'", "did you mean 'luffy'"]),
+        ("sft_then_rft.yaml", {"init_from": "stf"}, ["sft_then_rft.yaml", "'init_from' = 'stf'", "did you mean 'sft'"]),
+        ("sft.yaml", {"init_from": "sft_then_rft"}, ["'init_from' leads back to itself"]),
+    ],
+)
+def test_bad_preset_ends_in_one_line(copy, file, values, expected):
+    edit(copy / "config/tiny" / file, **values)
+    text = run("snakemake -n --cores 1", copy, fails=True)
+    assert len(text.strip().splitlines()) == 1 and all(e in text for e in expected), text
+    assert not (copy / "results").exists()
+
+
+def test_error_in_any_stage_stops_before_the_first_job(copy):
+    edit(copy / "config/tiny/setup/evaluation.yaml", sampels=8)
+    text = run("snakemake --cores 1 data", copy, fails=True)
+    line = next(x for x in text.splitlines() if x.startswith("error:"))
+    assert "evaluation.yaml" in line and "unknown key 'sampels' = 8" in line and "'samples'" in line
+    assert not (copy / "results").exists()
+
+
+@pytest.mark.parametrize("preset", sorted(p.parent.name for p in (ROOT / "config").glob("*/preset.yaml")))
+def test_every_preset_is_right(root, preset):
+    folder = root / "config" / preset
+    assert check_preset(folder) >= 5
+    assert check_preset(folder, str(folder / "smoke.yaml")) >= 5
+
+
+def test_results_of_another_version_are_refused_and_kept(tmp_path):
+    check_results(tmp_path)  # a new folder gets its mark
+    mark = tmp_path / "VERSION.json"
+    assert json.loads(mark.read_text())["results_format"] == RESULTS_FORMAT
+    check_results(tmp_path)
+    mark.write_text(json.dumps({"results_format": RESULTS_FORMAT + 1}))
+    with pytest.raises(UserError, match=f"VERSION.json: key 'results_format' = {RESULTS_FORMAT + 1}"):
+        check_results(tmp_path)
+    assert json.loads(mark.read_text()) == {"results_format": RESULTS_FORMAT + 1}
+
+
+def test_learning_rate_is_the_best_mean_over_seeds_and_ties_go_to_the_smaller():
+    rows = [
+        *(
+            dict(method="a", lr=lr, seed=s, score=v)
+            for lr, s, v in [(1e-3, 0, 0.9), (1e-3, 1, 0.1), (1e-4, 0, 0.6), (1e-4, 1, 0.6)]
+        ),
+        *(dict(method="b", lr=lr, seed=0, score=v) for lr, v in [(1e-2, 0.1), (1e-3, 0.5), (1e-4, 0.5), (1e-5, 0.2)]),
+    ]
+    a, b = choose(rows)
+    assert (a["method"], a["lr"], a["n_seeds"], a["at_edge_of_grid"]) == ("a", 1e-4, 2, True)
+    assert a["score"] == pytest.approx(0.6)
+    assert (b["method"], b["lr"], b["at_edge_of_grid"]) == ("b", 1e-4, False)
+
+
+def test_make_knows_when_set_up_is_done(copy):
+    if shutil.which("make") is None:
+        pytest.skip("no make on this machine")
+    assert "pip install" in run("make -n reproduce", copy)
+    (copy / ".venv/bin").mkdir(parents=True)
+    for name in ("bin/python", "core.stamp", "smollm2.stamp", "test.stamp"):
+        (copy / ".venv" / name).touch()
+    assert "pip install" not in run("make -n reproduce", copy)
+    assert "pip install" not in run("make -n test", copy)
+    (copy / "requirements/pins.txt").touch()
+    assert "pip install" in run("make -n test", copy)
