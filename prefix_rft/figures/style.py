@@ -4,9 +4,12 @@ Colours are those of Okabe and Ito (2008), which the common forms of colour blin
 the same information for grey prints.
 """
 
+import logging
+
 import matplotlib
 
 matplotlib.use("Agg")
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # embedding a font says hundreds of lines at level INFO
 
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
