@@ -153,7 +153,7 @@ class Study:
 
     @property
     def reference(self):
-        """The Prefix-RFT run that the others are compared with."""
+        """The Prefix-RFT run that the others are compared with: the first in the study's list."""
         return self.of_kind("prefix_rft") or self.of_kind("prefix_rft_all") or self.of_kind("prefix_rft_frozen")
 
     @property
@@ -251,7 +251,10 @@ def load_study(preset_config, results, name=MAIN, seeds=None, override=None) -> 
             continue
         label = labels.get(base) or (f"Base model {base}" if several else KINDS["base"])
         members.insert(0, Member(base, str(label), "base", None, results, evaluated))
+    used = [m.label for m in members]
     for member in members:
+        if used.count(member.label) > 1:  # two runs of a kind without labels of their own
+            member.label = f"{member.label} ({member.run})"
         for seed in member.seeds:
             _check(member, seed)
         sizes = {m["scores"]["sampling"]["samples"] for m in member.meta.values()}

@@ -1,9 +1,7 @@
 """Reward, response length, entropy and gradient norm over training steps, by method (paper section 5)."""
 
-import math
-
 import matplotlib.pyplot as plt
-from matplotlib.ticker import FormatStrFormatter, NullFormatter
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from ..errors import UserError
 from . import curves, style
@@ -15,11 +13,6 @@ PANELS = [
     ("grad_norm", "Gradient norm", True),
 ]
 FALLBACK = {"reward_plain": "reward", "response_length_plain": "response_length"}
-
-
-def decades(axis):
-    low, high = axis.get_ylim()
-    return math.log10(high / low)
 
 
 def draw(context):
@@ -40,8 +33,9 @@ def draw(context):
         axis.set_xlabel("RL step")
         if logarithmic and axis.lines:
             axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.yaxis.set_major_formatter(FormatStrFormatter("%g"))
-            axis.yaxis.set_minor_formatter(NullFormatter() if decades(axis) > 1 else FormatStrFormatter("%g"))
+            axis.yaxis.set_minor_locator(NullLocator())
         elif axis.lines:
             axis.set_ylim(bottom=0)
         axis.margins(x=0.01)
@@ -49,8 +43,8 @@ def draw(context):
         raise UserError(
             f"{context.results}/runs: no run of study {context.study_name} has rewards over steps in its metrics.jsonl"
         )
-    figure.supxlabel(
-        f"moving mean over {curves.window_of(longest)} steps; band: range of the seeds", fontsize=6.5, color="#555555"
-    )
+    window = curves.window_of(longest)
+    smoothed = f"moving mean over {window} steps; " if window > 1 else ""
+    figure.supxlabel(f"{smoothed}band: range of the seeds", fontsize=6.5, color="#555555")
     style.legend_above(figure, handles.values(), handles)
     return figure, rows
