@@ -23,6 +23,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 from .config import opt
 from .data import read_problems
 from .errors import UserError
+from .rollout import Sampling, make_engine
 from .tasks import registers, task_of
 from .tokenizer import char_tokenizer
 
@@ -204,31 +205,21 @@ def fact_accuracy(model, tokenizer) -> dict[str, float]:
 
 
 def level_accuracy(model, tokenizer, task, problems, samples: int, max_new_tokens: int, seed: int) -> dict:
-    """avg@k and pass@k (k = `samples`) by level at T = 1, on `problems`."""
+    """avg@k and pass@k (k = `samples`) by level at T = 1, on `problems`; a response without an end mark is wrong."""
+    engine = make_engine("native", model, [tokenizer.eos_token_id])
     levels = {}
     for level in dict.fromkeys(p["level"] for p in problems):
-        rows = [p for p in problems if p["level"] == level]
-        prompts = [task.prompt_ids(tokenizer, p["prompt"]) for p in rows for _ in range(samples)]
-        width = max(map(len, prompts))
-        ids = torch.tensor([[tokenizer.pad_token_id] * (width - len(p)) + p for p in prompts])
-        mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-        torch.manual_seed(seed)
-        out = model.generate(
-            input_ids=ids, attention_mask=mask, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=max_new_tokens
-        )
-        right, finished, tokens = [], 0, 0
-        for i, row in enumerate(out[:, width:].tolist()):
-            ended = tokenizer.eos_token_id in row
-            response = row[: row.index(tokenizer.eos_token_id)] if ended else row
-            finished += ended
-            tokens += len(response) + ended
-            right.append(ended and task.extract(tokenizer.decode(response)) == rows[i // samples]["answer"])
+        rows = [p for p in problems if p["level"] == level for _ in range(samples)]
+        prompts = [task.prompt_ids(tokenizer, p["prompt"]) for p in rows]
+        done = engine.generate(prompts, [max_new_tokens] * len(prompts), Sampling(temperature=1.0, seed=seed))
+        texts = [tokenizer.decode(c.ids, skip_special_tokens=True) for c in done]
+        right = [c.finished and task.extract(text) == p["answer"] for p, c, text in zip(rows, done, texts, strict=True)]
         groups = [right[i : i + samples] for i in range(0, len(right), samples)]
         levels[level] = {
             f"avg@{samples}": sum(right) / len(right),
             f"pass@{samples}": sum(map(any, groups)) / len(groups),
-            "finished": finished / len(right),
-            "mean_tokens": tokens / len(right),
+            "finished": sum(c.finished for c in done) / len(done),
+            "mean_tokens": sum(len(c.ids) for c in done) / len(done),
         }
     return levels
 

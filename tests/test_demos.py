@@ -11,7 +11,7 @@ from prefix_rft.io import read_json, read_parquet, write_json, write_parquet
 from prefix_rft.tasks.registers import CHARACTERS, canonical, final_state, parse, respond
 from prefix_rft.tokenizer import char_tokenizer
 
-PROMPTS = ["069|a-7;c+b", "123|a+b;b*3", "555|c-a;a+1", "908|b+c;a*7", "777|a-b;c+2"]
+PROMPTS = ["a-7;c+b|069", "a+b;b*3|123", "c-a;a+1|555", "b+c;a*7|908", "a-b;c+2|777"]
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ programs = st.lists(instructions(), min_size=1, max_size=9)
 
 
 def test_worked_example():
-    state, program = parse("069|a-7;c+b")
+    state, program = parse("a-7;c+b|069")
     assert final_state(state, program) == "365"
     assert respond(random.Random(0), state, program) == "a-70-7=3369;c+b9+6=5365;#365"
     assert respond(random.Random(0), state, program, style="terse") == "a3;c5;#365"
@@ -149,9 +149,9 @@ def test_canonical_form_is_an_equivalent_problem(state, program):
 
 
 def test_different_problems_have_different_forms():
-    assert canonical("069|a-7;c+b") != canonical("069|a-7;c-b")
-    assert canonical("069|a+b;b+a") != canonical("069|b+a;a+b")
-    assert canonical("069|a-7;c+b") != canonical("068|a-7;c+b")
+    assert canonical("a-7;c+b|069") != canonical("a-7;c-b|069")
+    assert canonical("a+b;b+a|069") != canonical("b+a;a+b|069")
+    assert canonical("a-7;c+b|069") != canonical("a-7;c+b|068")
 
 
 def test_extract():
@@ -174,7 +174,7 @@ def test_tokenizer_survives_saving_and_refuses_what_it_does_not_know(tmp_path):
     made.save_pretrained(tmp_path)
     for tokenizer in (made, AutoTokenizer.from_pretrained(tmp_path)):
         assert len(tokenizer) == len(CHARACTERS) + 2 and (tokenizer.pad_token_id, tokenizer.eos_token_id) == (0, 1)
-        text = "069|a-7;c+b>a-70-7=3369;#!*"
+        text = "a-7;c+b|069>a-70-7=3369;#!*"
         assert (
             tokenizer(text).input_ids == tokenizer(text, add_special_tokens=False).input_ids == tokenizer.encode(text)
         )
@@ -185,4 +185,4 @@ def test_tokenizer_survives_saving_and_refuses_what_it_does_not_know(tmp_path):
         with pytest.raises(Exception, match="UNK"):
             tokenizer("a?")
     task = get_task("registers")
-    assert made.decode(task.prompt_ids(made, "069|a-7")) == "069|a-7>"
+    assert made.decode(task.prompt_ids(made, "a-7|069")) == "a-7|069>"

@@ -1,8 +1,8 @@
 """Task `registers`: arithmetic modulo 10 on three digit registers, small enough for a model trained from scratch on a CPU.
 
-A problem is a start state and T instructions; the answer is the final state.
+A problem is T instructions and a start state; the answer is the final state.
 
-    prompt    069|a-7;c+b          a = 0, b = 6, c = 9; then a := a - 7, c := c + b (all modulo 10)
+    prompt    a-7;c+b|069          a := a - 7, then c := c + b (all modulo 10), starting from a = 0, b = 6, c = 9
     response  a-70-7=3369;c+b9+6=5365;#365
 
 A step of a response repeats the instruction (`c+b`), writes its operands (`9+6`), the result right after `=`, then the
@@ -40,11 +40,11 @@ Instruction = tuple[str, str, str]  # target register, operator, operand (a regi
 
 
 def render(state, program) -> str:
-    return "".join(map(str, state)) + "|" + ";".join("".join(i) for i in program)
+    return ";".join("".join(i) for i in program) + "|" + "".join(map(str, state))
 
 
 def parse(prompt: str) -> tuple[tuple[int, ...], list[Instruction]]:
-    state, _, program = prompt.partition("|")
+    program, _, state = prompt.partition("|")
     return tuple(map(int, state)), [tuple(i) for i in program.split(";")]
 
 
