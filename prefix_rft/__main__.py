@@ -3,9 +3,13 @@
 import argparse
 import importlib
 import logging
+import os
 import sys
 
 from .errors import UserError
+
+# before torch is imported: one thread a process, so that jobs side by side do not fight for the cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 COMMANDS = {
     "data": ("data", "make or fetch the problems and raw demonstrations of a preset"),

@@ -204,7 +204,7 @@ class NativeEngine:
 
         bias, places, furthest = layout()
         for step in range(steps):
-            slots = (places + position[:, None]).view(-1)
+            slots = (places + position[:, None]).reshape(-1)
             logits = self._decode(tokens, position, slots, bias, furthest + 1, caches)
             tokens, logp = _sample(logits, sampling.temperature, uniform[step].index_select(0, rows))
             kept_tokens[rows, step], kept_logp[rows, step] = tokens, logp
@@ -223,7 +223,8 @@ class NativeEngine:
                 rows, position, tokens, limit = rows[keep], position[keep], tokens[keep], limit[keep]
                 used = int(position.max())
                 for j, cache in enumerate(caches):
-                    smaller = torch.empty(2, count, kv, capacity, self.head_dim, dtype=cache.dtype, device=device)
+                    # zeros: what is masked must still be finite
+                    smaller = torch.zeros(2, count, kv, capacity, self.head_dim, dtype=cache.dtype, device=device)
                     smaller[:, :, :, :used] = cache[:, keep, :, :used]
                     caches[j] = smaller
                 bias, places, furthest = layout()
@@ -234,6 +235,8 @@ class NativeEngine:
         ids, logp = kept_tokens.cpu().numpy(), kept_logp.cpu().numpy()
         for row, (i, n, ended) in enumerate(zip(numbers, row_steps.tolist(), stopped.tolist(), strict=True)):
             out[i] = Completion(ids[row, :n].tolist(), logp[row, :n].astype(np.float64), ended)
+            if not np.isfinite(out[i].logprobs).all():
+                raise FloatingPointError(f"rollout engine native: prompt {i} got a log-prob that is not finite")
 
 
 def _uniform(numbers, steps, seed):

@@ -1,0 +1,238 @@
+"""The learner against independent computations: gradients, packing, micro-batches, SFT's normalisation, log-probs."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small import episode, random_episodes, run_config, small_model
+
+from prefix_rft import logprobs as logprobs_module
+from prefix_rft.learner import Learner, learning_rate
+from prefix_rft.logprobs import logprobs
+from prefix_rft.methods import get_method
+from prefix_rft.packing import micro_batches, rows_of
+
+
+def flat_gradient(learner):
+    """All gradients as one vector; clears them."""
+    out = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in learner.model.parameters()])
+    learner.optimizer.zero_grad(set_to_none=True)
+    return out.double()
+
+
+def gradient(run, episodes, pack=True, part_norms=False, model_seed=0):
+    """(gradient vector, outputs) of one mini-batch, pi_old being another model than pi so that ratios differ from 1."""
+    old = Learner(small_model(model_seed), run, 1, pack=pack)
+    old.score(episodes)
+    learner = Learner(small_model(model_seed), run, 1, pack=pack)
+    with torch.no_grad():
+        rng = torch.Generator().manual_seed(1)
+        for p in learner.model.parameters():
+            p += 0.02 * torch.randn(p.shape, generator=rng)
+    out = learner.gradients(episodes, get_method(run).weigh(episodes), part_norms)
+    return flat_gradient(learner), out
+
+
+def relative(a, b):
+    return float((a - b).norm() / b.norm())
+
+
+RUNS = {
+    "rft": run_config(),
+    "prefix_rft": run_config(method="prefix_rft", demos="d"),
+    "luffy": run_config(method="luffy", demos="d"),
+    "sft": run_config(method="sft", demos="d"),
+    "bonus": run_config(method="prefix_rft", demos="d", objective={"entropy_bonus": 0.1}),
+}
+
+
+def episodes_for(name, rng):
+    episodes = random_episodes(rng, prefixed=0 if name == "rft" else 1)
+    if name in ("luffy", "sft"):
+        chosen = [e for e in episodes if e.prefix or name == "luffy"]
+        episodes = [episode(e.group, e.prompt, e.prefix, [], 1.0, sample=False) if e.prefix else e for e in chosen]
+    return episodes
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_gradient_against_float64(name):
+    """Loss and gradient of every method from an independent float64 computation, one sequence at a time."""
+    run, rng = RUNS[name], np.random.default_rng(7)
+    episodes = episodes_for(name, rng)
+    ours, out = gradient(run, episodes)
+    streams = get_method(run).weigh(episodes)
+    model = small_model().double()
+    with torch.no_grad():
+        noise = torch.Generator().manual_seed(1)
+        for p in model.parameters():
+            p += 0.02 * torch.randn(p.shape, generator=noise).double()
+    total, at = torch.zeros((), dtype=torch.float64), 0
+    for e in episodes:
+        ids = torch.tensor([e.ids])
+        logits = model(ids).logits[0, len(e.prompt) - 1 : -1]
+        table = torch.log_softmax(logits, -1)
+        for k, token in enumerate(e.response):
+            logp, a, kind = table[k, token], streams.advantage[at], streams.surrogate[at]
+            r, p = torch.exp(logp - e.old_logprobs[k]), torch.exp(logp)
+            if kind == 1:
+                term = -torch.minimum(r * a, torch.clamp(r, 0.8, 1.2) * a)
+            elif kind == 2:
+                term = -r * a
+            else:
+                term = -a * p / (p + 0.1) if kind == 3 else 0.0 * logp
+            total = total + term / streams.rl_count - streams.ce_weight[at] * logp / streams.ce_count
+            if run.objective.entropy_bonus:
+                total = total + 0.1 * (table[k].exp() * table[k]).sum() / streams.rl_count
+            at += 1
+    total.backward()
+    expected = torch.cat([p.grad.reshape(-1) for p in model.parameters()])
+    assert relative(ours, expected) < 1e-5
+    if not run.objective.entropy_bonus:
+        assert out["rl_loss"] + out["ce_loss"] == pytest.approx(float(total.detach()), rel=1e-4, abs=1e-7)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from(sorted(RUNS)), st.integers(1, 400))
+def test_packed_is_padded_and_any_split_is_the_whole(seed, name, micro_tokens):
+    rng = np.random.default_rng(seed)
+    episodes = episodes_for(name, rng)
+    if name != "sft":
+        episodes[0].reward, episodes[1].reward = 1.0, 0.0  # some gradient
+    values = dict(vars(RUNS[name]))
+    whole, _ = gradient(type(RUNS[name])(**(values | {"micro_tokens": 100_000})), episodes, pack=False)
+    split, _ = gradient(type(RUNS[name])(**(values | {"micro_tokens": micro_tokens})), episodes, pack=True)
+    assert relative(split, whole) < 1e-5
+
+
+def test_prefix_rft_without_prefixes_is_rft_bit_for_bit():
+    episodes = random_episodes(np.random.default_rng(0), prefixed=0)
+    rft, out_rft = gradient(RUNS["rft"], episodes)
+    none, out_none = gradient(run_config(method="prefix_rft", demos="d", prefix={"per_group": 0}), episodes)
+    assert torch.equal(rft, none) and out_rft == out_none
+
+
+def test_entropy_mask_is_blind_to_micro_batches():
+    """The kept tokens are the same set, and 20 % of the prefix tokens of the mini-batch, whatever the micro-batch."""
+    kept = []
+    for micro_tokens in (1, 40, 10_000):
+        episodes = random_episodes(np.random.default_rng(5), groups=6)
+        for e in episodes:
+            e.reward = float(bool(e.prefix))  # every group has an advantage
+        run = run_config(method="prefix_rft", demos="d", micro_tokens=micro_tokens)
+        Learner(small_model(), run, 1).score(episodes)
+        copied = np.concatenate([e.is_prefix for e in episodes])
+        kept.append((get_method(run).weigh(episodes).advantage != 0) & copied)
+        assert kept[-1].sum() == round(0.2 * copied.sum())
+    assert np.array_equal(kept[0], kept[1]) and np.array_equal(kept[0], kept[2])
+
+
+def test_whole_demonstration_with_cross_entropy_is_sft():
+    """SFT equals transformers' own loss over the concatenated tokens: sum over tokens / tokens of the whole batch."""
+    rng = np.random.default_rng(2)
+    demos = [rng.integers(2, 32, n).tolist() for n in (3, 20, 9, 40)]
+    episodes = [episode(i, [4, 5 + i], d, [], 1.0, sample=False) for i, d in enumerate(demos)]
+    for micro_tokens in (1, 30, 1000):
+        run = run_config(method="sft", demos="d", micro_tokens=micro_tokens)
+        learner = Learner(small_model(), run, 1)
+        out = learner.gradients(episodes, get_method(run).weigh(episodes))
+        model, losses = small_model(), []
+        for e in episodes:
+            labels = [-100] * len(e.prompt) + e.response
+            losses.append(model(torch.tensor([e.ids]), labels=torch.tensor([labels])).loss * len(e.response))
+        loss = sum(losses) / sum(map(len, demos))
+        loss.backward()
+        expected = torch.cat([p.grad.reshape(-1) for p in model.parameters()]).double()
+        assert relative(flat_gradient(learner), expected) < 1e-5
+        assert out["ce_loss"] == pytest.approx(float(loss.detach()), rel=1e-5)
+        # the bug that deflates baselines: a mean of means over sequences of unequal length is another number
+        means = float(sum(x.detach() / len(d) for x, d in zip(losses, demos, strict=True)) / len(demos))
+        assert abs(means - out["ce_loss"]) > 1e-3
+
+
+def test_gradient_parts_add_up():
+    """The logged parts are parts: prefix part + rollout part = the gradient, and their norms obey the cosine rule."""
+    episodes = random_episodes(np.random.default_rng(4))
+    run = run_config(method="prefix_rft", demos="d", prefix={"keep": "all"})
+    plain, _ = gradient(run, episodes)
+    with_parts, out = gradient(run, episodes, part_norms=True)
+    assert relative(with_parts, plain) < 1e-5
+    a, b = out["grad_norm_prefix"], out["grad_norm_rollout"]
+    assert a > 0 and b > 0
+    assert float(plain.norm()) ** 2 == pytest.approx(a**2 + b**2 + 2 * a * b * out["grad_cosine"], rel=1e-4)
+
+
+def test_score_gives_log_probs_of_all_response_tokens():
+    episodes = random_episodes(np.random.default_rng(6))
+    model = small_model()
+    Learner(model, RUNS["prefix_rft"], 1).score(episodes)
+    for e in episodes:
+        table = torch.log_softmax(model(torch.tensor([e.ids])).logits[0, len(e.prompt) - 1 : -1].double(), -1).detach()
+        expected = table.gather(1, torch.tensor(e.response)[:, None])[:, 0]
+        np.testing.assert_allclose(e.old_logprobs, expected, atol=1e-5)
+        np.testing.assert_allclose(e.entropies, -(table.exp() * table).sum(-1), atol=1e-5)
+
+
+def test_an_advantage_without_old_log_probs_is_refused():
+    episodes = random_episodes(np.random.default_rng(4))
+    learner = Learner(small_model(), RUNS["prefix_rft"], 1)
+    with pytest.raises(ValueError, match="call score first"):
+        learner.gradients(episodes, get_method(RUNS["rft"]).weigh(episodes))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("bias", [True, False])
+def test_chunked_log_probs(monkeypatch, temperature, bias):
+    """Chunks of 3 tokens give value and gradient of the plain float64 formula."""
+    monkeypatch.setattr(logprobs_module, "CHUNK_ELEMENTS", 3 * 11)
+    rng = torch.Generator().manual_seed(0)
+    hidden, head = torch.randn(10, 5, generator=rng, requires_grad=True), torch.nn.Linear(5, 11, bias=bias)
+    targets, wl, we = torch.randint(0, 11, (10,), generator=rng), torch.randn(10, generator=rng), torch.randn(10, generator=rng)
+    logp, entropy = logprobs(hidden, head, targets, temperature, with_entropy=True)
+    ((logp * wl).sum() + (entropy * we).sum()).backward()
+    table = torch.log_softmax(
+        torch.nn.functional.linear(h64 := hidden.detach().double().requires_grad_(), w64 := head.weight.detach().double().requires_grad_(),
+                                   head.bias.detach().double() if bias else None) / temperature, -1)  # fmt: skip
+    expected = table.gather(1, targets[:, None])[:, 0]
+    expected_h = -(table.exp() * table).sum(-1)
+    ((expected * wl).sum() + (expected_h * we).sum()).backward()
+    torch.testing.assert_close(logp.double(), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(entropy.double(), expected_h, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(hidden.grad.double(), h64.grad, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(head.weight.grad.double(), w64.grad, atol=1e-5, rtol=1e-5)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(50, 120))
+def test_rows_hold_every_sequence_once(lengths, capacity):
+    rows = rows_of(lengths, capacity)
+    assert sorted(i for row in rows for i in row) == list(range(len(lengths)))
+    assert all(sum(lengths[i] for i in row) <= capacity for row in rows)
+
+
+def test_rows_by_hand():
+    assert rows_of([5, 3, 4, 2], 7) == [[0, 3], [2, 1]]
+
+
+def test_every_response_token_is_in_one_micro_batch():
+    rng = np.random.default_rng(0)
+    prompts = [rng.integers(0, 9, rng.integers(1, 9)).tolist() for _ in range(30)]
+    responses = [rng.integers(0, 9, rng.integers(1, 20)).tolist() for _ in range(30)]
+    flat = np.concatenate(responses)
+    seen = np.zeros(len(flat), int)
+    for micro in micro_batches(prompts, responses, 64):
+        seen[micro.tokens.numpy()] += 1
+        assert np.array_equal(flat[micro.tokens.numpy()], micro.targets.numpy())
+        ids, at = micro.ids.reshape(-1), micro.predictors
+        assert np.array_equal(ids[at + 1].numpy(), micro.targets.numpy())  # the token after the predictor
+    assert (seen == 1).all()
+
+
+def test_learning_rate_by_hand():
+    opt = run_config(optimizer={"lr": 1.0, "warmup": 0.1, "schedule": "cosine", "final": 0.1}).optimizer
+    assert [learning_rate(opt, s, 100) for s in (0, 4, 9)] == pytest.approx([0.1, 0.5, 1.0])
+    assert learning_rate(opt, 10, 100) == pytest.approx(1.0)
+    assert learning_rate(opt, 99, 100) == pytest.approx(0.1)
+    linear = run_config(optimizer={"lr": 2.0, "schedule": "linear", "final": 0.5}).optimizer
+    assert [learning_rate(linear, s, 11) for s in (0, 5, 10)] == pytest.approx([2.0, 1.5, 1.0])
+    assert learning_rate(run_config(optimizer={"lr": 3.0}).optimizer, 7, 10) == 3.0

@@ -1,0 +1,96 @@
+"""The native engine against the model itself."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import chisquare
+from small import small_model
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from prefix_rft.errors import UserError
+from prefix_rft.rollout import Sampling, make_engine
+
+
+def qwen():
+    torch.manual_seed(0)
+    shape = dict(vocab_size=32, hidden_size=24, intermediate_size=24, num_hidden_layers=2, num_attention_heads=3)
+    config = Qwen2Config(**shape, num_key_value_heads=1, max_position_embeddings=128, tie_word_embeddings=True)
+    model = Qwen2ForCausalLM(config).eval()
+    with torch.no_grad():  # biases are zero at the start, and embeddings small
+        for name, p in model.named_parameters():
+            p += torch.randn_like(p) * (0.3 if "norm" not in name else 0.1)
+    return model
+
+
+MODELS = {"llama": small_model, "qwen2 (biases, tied embeddings, one kv head)": qwen}
+
+
+def reference(model, prompt, ids, temperature=1.0):
+    logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1] / temperature
+    return torch.log_softmax(logits, -1).gather(1, torch.tensor(ids)[:, None])[:, 0].detach().numpy()
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_log_probs_are_the_models(name, temperature):
+    """Rows of very different lengths, some sharing a prompt, some ending early: each log-prob is the model's own."""
+    model, rng = MODELS[name](), np.random.default_rng(0)
+    prompts = [rng.integers(2, 32, n).tolist() for n in (1, 2, 3, 9, 30, 60)]
+    prompts += [prompts[3]] * 3
+    limits = [40, 1, 60, 30, 20, 10, 5, 30, 30]
+    out = make_engine("native", model, [1, 7]).generate(prompts, limits, Sampling(temperature, 3))
+    assert len({tuple(c.ids) for c in (out[3], out[7], out[8])}) == 3  # one prompt, three samples
+    for p, limit, c in zip(prompts, limits, out, strict=True):
+        np.testing.assert_allclose(c.logprobs, reference(model, p, c.ids, temperature), atol=2e-5)
+        assert c.finished == (c.ids[-1] in (1, 7)) and not set(c.ids[:-1]) & {1, 7}
+        assert len(c.ids) == limit or c.finished
+
+
+def test_samples_do_not_depend_on_the_batch():
+    model, rng = small_model(), np.random.default_rng(1)
+    prompts = [rng.integers(2, 32, rng.integers(1, 20)).tolist() for _ in range(40)]
+    whole = make_engine("native", model, [1], max_rows=64).generate(prompts, [30] * 40, Sampling(1.0, 5))
+    for rows in (1, 7):
+        parts = make_engine("native", model, [1], max_rows=rows).generate(prompts, [30] * 40, Sampling(1.0, 5))
+        assert [c.ids for c in parts] == [c.ids for c in whole]
+    other = make_engine("native", model, [1]).generate(prompts, [30] * 40, Sampling(1.0, 6))
+    assert [c.ids for c in other] != [c.ids for c in whole]
+
+
+def test_samples_follow_the_distribution():
+    """4,000 first tokens after one prompt against the model's probabilities (chi-squared)."""
+    model, prompt = small_model(), [3, 4, 5]
+    out = make_engine("native", model, [1], max_rows=4000).generate([prompt] * 4000, [1] * 4000, Sampling(1.0, 11))
+    p = torch.softmax(model(torch.tensor([prompt])).logits[0, -1].double(), -1).detach().numpy()
+    counts = np.bincount([c.ids[0] for c in out], minlength=32)
+    common = p * 4000 >= 5
+    observed = np.append(counts[common], counts[~common].sum())
+    expected = np.append(p[common], p[~common].sum()) * 4000
+    assert chisquare(observed, expected * observed.sum() / expected.sum()).pvalue > 1e-3
+
+
+def test_greedy_is_the_argmax():
+    model, prompt = small_model(), [3, 9, 5]
+    ids = make_engine("native", model, [1]).generate([prompt], [12], Sampling(0.0, 0))[0].ids
+    for k in range(len(ids)):
+        assert ids[k] == int(model(torch.tensor([prompt + ids[:k]])).logits[0, -1].argmax())
+
+
+def test_sync_takes_over_new_weights():
+    model, prompt = small_model(), [3, 4, 5]
+    engine = make_engine("native", model, [1])
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 0.05 * torch.randn_like(p)
+    stale = engine.generate([prompt], [20], Sampling(1.0, 0))[0]
+    assert np.abs(stale.logprobs - reference(model, prompt, stale.ids)).max() > 1e-3
+    engine.sync(model)
+    fresh = engine.generate([prompt], [20], Sampling(1.0, 0))[0]
+    np.testing.assert_allclose(fresh.logprobs, reference(model, prompt, fresh.ids), atol=2e-5)
+
+
+def test_bad_input():
+    with pytest.raises(UserError, match="window of 128"):
+        make_engine("native", small_model(), [1]).generate([[2] * 100], [29], Sampling(1.0, 0))
+    with pytest.raises(UserError, match="native"):
+        make_engine("nativ", small_model(), [1])

@@ -1,0 +1,260 @@
+"""The command `train` for real, on a small world: exact resume after SIGKILL, refusals, and what it writes."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+from small import RUN, make_world, train_args
+
+from prefix_rft import train
+from prefix_rft.config import config_hash, load_run
+from prefix_rft.errors import UserError
+from prefix_rft.io import read_json, read_jsonl, read_parquet, sha256, write_parquet
+
+PREFIX = {"method": "prefix_rft", "demos": "strong"}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    make_world(folder)
+    return folder
+
+
+def config_file(path, **changes):
+    path.write_text(yaml.safe_dump(RUN | changes))
+    return path
+
+
+def once(world, tmp_path, name="a", sets=(), **changes):
+    """Run to the end; returns the output folder."""
+    tmp_path.mkdir(exist_ok=True)
+    out = tmp_path / name
+    config = config_file(tmp_path / f"{name}.yaml", **changes)
+    args = train_args(world, config, out=str(out), checkpoints=str(tmp_path / f"{name}.ck"), set=list(sets))
+    assert train.main(args) == 0
+    return out
+
+
+def test_writes_all_that_a_run_must(world, tmp_path):
+    out = once(world, tmp_path, **PREFIX)
+    record = read_json(out / "run.json")
+    assert record["status"] == "complete" and record["steps"] == 4
+    assert record["config_hash"] == config_hash(load_run(tmp_path / "a.yaml"))
+    assert record["model_sha256"] == sha256(out / "model" / "model.safetensors")
+    assert set(record["data"]) == {"problems.train.parquet", "demos.strong.parquet"}
+    rows = read_jsonl(out / "metrics.jsonl")
+    assert [r["step"] for r in rows] == [0, 1, 2, 3]
+    assert rows[0]["window_low"] == pytest.approx(0.95) and rows[-1]["window_low"] == pytest.approx(0.05)
+    for key in ("reward_prefixed", "entropy_prefix", "prefix_ratio", "prefix_token_share", "response_length"):
+        assert all(r[key] is not None for r in rows)
+    assert all(r["mismatch"] is None or r["mismatch"] < 1e-4 for r in rows)  # sampler and learner agree
+    assert len(read_jsonl(out / "timing.jsonl")) == 4
+    # the world is one in which there is something to learn: right and wrong answers, and a gradient
+    assert 0 < sum(r["reward"] for r in rows) / 4 < 1 and all(r["grad_norm"] > 0 for r in rows)
+    assert not (tmp_path / "a.ck").exists()  # a finished run leaves no optimizer state behind
+    assert record["budget"]["rollouts"] == 4 * 4 * 4 and record["budget"]["demonstrations_seen"] == 4 * 4
+
+
+def test_prefixes_are_the_demonstrations_own_ids(world, tmp_path):
+    """What the engine continues is prompt ids + the first ids of the stored demonstration, nothing decoded between."""
+    trainer = train.Trainer(train_args(world, config_file(tmp_path / "c.yaml", **PREFIX), checkpoints=str(tmp_path / "ck")))
+    stored = {r["demo_id"]: r["response_ids"] for r in read_parquet(world / "data" / "demos.strong.parquet")}
+    asked = []
+    generate = trainer.engine.generate
+    trainer.engine.generate = lambda prompts, *rest: asked.extend(prompts) or generate(prompts, *rest)
+    with train.Verifier(trainer.task) as verifier:
+        trainer.step(0, verifier)
+    by_prompt = {tuple(p.prompt): p for p in trainer.problems}
+    hybrids = 0
+    for ids in asked:
+        prompt = next(p for p in by_prompt if tuple(ids[: len(p)]) == p)
+        prefix = ids[len(prompt) :]
+        assert prefix == stored[by_prompt[prompt].demos[0].id][: len(prefix)]
+        hybrids += bool(prefix)
+    assert len(asked) == 16 and hybrids == 4
+
+
+def test_same_seed_same_bits_other_seed_other_bits(world, tmp_path):
+    a, b = once(world, tmp_path, "a", **PREFIX), once(world, tmp_path, "b", **PREFIX)
+    assert (a / "metrics.jsonl").read_bytes() == (b / "metrics.jsonl").read_bytes()
+    assert sha256(a / "model") == sha256(b / "model")
+    c = tmp_path / "c"
+    train.main(train_args(world, tmp_path / "a.yaml", out=str(c), checkpoints=str(tmp_path / "ck"), seed=1))
+    assert sha256(c / "model" / "model.safetensors") != sha256(a / "model" / "model.safetensors")
+
+
+def test_zero_prefixed_rollouts_is_rft_bit_for_bit(world, tmp_path):
+    rft = once(world, tmp_path, "rft")
+    none = once(world, tmp_path, "none", **PREFIX, prefix={"per_group": 0})
+    assert sha256(rft / "model") == sha256(none / "model")
+    for a, b in zip(read_jsonl(rft / "metrics.jsonl"), read_jsonl(none / "metrics.jsonl"), strict=True):
+        assert a.pop("window_low") is None and b.pop("window_low") is not None
+        assert a == b
+
+
+def command(world, config, folder):
+    names = ("config", "preset", "run", "seed", "data", "init", "checkpoints", "out")
+    args = vars(train_args(world, config, out=str(folder / "out"), checkpoints=str(folder / "ck")))
+    return [sys.executable, "-m", "prefix_rft", "train", *(x for n in names for x in (f"--{n}", str(args[n])))]
+
+
+@pytest.mark.parametrize("method", ["prefix_rft", "sft"])
+def test_killed_runs_end_with_the_same_bits(world, tmp_path, method):
+    """SIGKILL at random moments, again and again; the last start ends as the run that was never stopped did."""
+    changes = PREFIX | {"steps": 12} if method == "prefix_rft" else {"method": "sft", "demos": "strong", "steps": 40}
+    expected = once(world, tmp_path, "whole", **changes)
+    folder = tmp_path / "killed"
+    folder.mkdir()
+    line, draw, kills = command(world, tmp_path / "whole.yaml", folder), random.Random(1), 0
+    live = folder / "ck" / "metrics.jsonl"
+    for _ in range(3):
+        process = subprocess.Popen(line, stderr=subprocess.DEVNULL)
+        begun = live.read_text().count("\n") if live.exists() else 0
+        while process.poll() is None and (not live.exists() or live.read_text().count("\n") < begun + 2):
+            time.sleep(0.005)
+        time.sleep(draw.random() * 0.2)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+        if (folder / "out" / "run.json").exists():
+            break
+    assert kills >= 1
+    assert subprocess.run(line, stderr=subprocess.DEVNULL).returncode == 0
+    assert (folder / "out" / "metrics.jsonl").read_bytes() == (expected / "metrics.jsonl").read_bytes()
+    assert sha256(folder / "out" / "model") == sha256(expected / "model")
+    budget, whole = (read_json(f / "run.json")["budget"] for f in (folder / "out", expected))
+    for key in ("rollouts", "sampled_tokens", "trained_tokens", "demonstrations_seen"):
+        assert budget[key] == whole[key]
+
+
+def stop_after(world, tmp_path, step, name="s", **changes):
+    """Run in-process and stop by a real SIGTERM after `step` steps, as a cluster does; returns the arguments."""
+    config = config_file(tmp_path / f"{name}.yaml", **changes)
+    args = train_args(world, config, out=str(tmp_path / name), checkpoints=str(tmp_path / f"{name}.ck"))
+    original = train.Trainer.step
+
+    def step_and_signal(self, t, verifier):
+        row = original(self, t, verifier)
+        if t + 1 == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return row
+
+    train.Trainer.step = step_and_signal
+    try:
+        assert train.main(args) == train.STOPPED
+    finally:
+        train.Trainer.step = original
+    return args
+
+
+def test_a_signal_saves_and_the_next_start_goes_on(world, tmp_path):
+    expected = once(world, tmp_path, "whole", **PREFIX)
+    args = stop_after(world, tmp_path, 2, **PREFIX, checkpoint={"every": 100})
+    assert [p.name for p in Path(args.checkpoints).glob("step-*")] == ["step-00000002"]
+    assert train.main(args) == 0
+    assert sha256(Path(args.out) / "model") == sha256(expected / "model")
+    assert (Path(args.out) / "metrics.jsonl").read_bytes() == (expected / "metrics.jsonl").read_bytes()
+
+
+def test_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(world, tmp_path, caplog):
+    expected = once(world, tmp_path, "whole", **PREFIX)
+    args = stop_after(world, tmp_path, 3, **PREFIX)
+    kept = sorted(Path(args.checkpoints).glob("step-*"))
+    assert [p.name for p in kept] == ["step-00000002", "step-00000003"]
+    state = kept[-1] / "state.pt"
+    state.write_bytes(state.read_bytes()[:-100])
+    assert train.main(args) == 0
+    assert "step-00000003: checkpoint is damaged; falling back to the one before" in caplog.text
+    assert sha256(Path(args.out) / "model") == sha256(expected / "model")
+
+
+def test_resume_under_another_configuration_or_data_is_refused(world, tmp_path):
+    args = stop_after(world, tmp_path, 2, **PREFIX)
+    args.set = ["optimizer.lr=0.02"]
+    with pytest.raises(UserError, match=r"made under another config\.optimizer\.lr: 0\.0005 there, 0\.02 now"):
+        train.main(args)
+    args.set = []
+    other = tmp_path / "other"
+    make_world(other)
+    rows = read_parquet(other / "data" / "problems.train.parquet")
+    write_parquet(other / "data" / "problems.train.parquet", rows[:-1])
+    args.data = str(other / "data")
+    with pytest.raises(UserError, match=r"made under another data\.problems\.train\.parquet"):
+        train.main(args)
+    assert sorted(p.name for p in Path(args.checkpoints).glob("step-*")) == ["step-00000001", "step-00000002"]  # nothing lost
+
+
+def test_a_run_with_fewer_steps_than_asked_fails(world, tmp_path, monkeypatch):
+    args = train_args(world, config_file(tmp_path / "c.yaml"), checkpoints=str(tmp_path / "ck"), out=str(tmp_path / "out"))
+    update = train.Learner.update
+    calls = []
+
+    def lossy(self, *a, **k):  # an update that never counts, as a broken resume would leave it
+        calls.append(1)
+        out = update(self, *a, **k)
+        self.updates -= len(calls) == 3
+        return out
+
+    monkeypatch.setattr(train.Learner, "update", lossy)
+    with pytest.raises(UserError, match="not complete"):
+        train.main(args)
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
+def test_bad_input_is_named_before_any_work(world, tmp_path, monkeypatch):
+    def refused(match, sets=(), **changes):
+        config = config_file(tmp_path / "bad.yaml", **changes)
+        with pytest.raises(UserError, match=match):
+            train.main(train_args(world, config, set=list(sets), checkpoints=str(tmp_path / "ck"), out=str(tmp_path / "out")))
+        assert not (tmp_path / "out").exists()
+
+    refused(r"unknown key 'optimiser' = .*did you mean 'optimizer'", optimiser={"lr": 1})
+    refused(r"key 'optimizer.lr' = 'fast': must be a number", optimizer={"lr": "fast"})
+    refused(r"key 'steps' = 2.5: must be a whole number", steps=2.5)
+    refused(r"method = 'prefixrft': must be one of luffy, prefix_rft, rft, sft", method="prefixrft")
+    refused(r"key 'demos' is missing: method luffy", method="luffy")
+    refused(r"has a prompt of \d+ tokens; with max_response = 127 it exceeds", rollout={"group_size": 4, "max_response": 127})
+    refused(r"raise the limit or filter", **PREFIX | {"rollout": {"group_size": 4, "max_response": 5}})
+    refused(r"demos.nowhere.parquet: no such file", **PREFIX | {"demos": "nowhere"})
+    refused(r"per_group: 5 is more than rollout.group_size = 4", **PREFIX, prefix={"per_group": 5})
+    refused(r"--set steps: must be key=value", sets=["steps"])
+    usage = type("usage", (), {"free": 1000})
+    monkeypatch.setattr("prefix_rft.checkpoint.shutil.disk_usage", lambda path: usage)
+    refused(r"checkpoints and model need .* MiB, 0 MiB are free")
+
+
+def test_a_full_disk_during_a_checkpoint_loses_nothing(world, tmp_path, monkeypatch):
+    args = stop_after(world, tmp_path, 2, **PREFIX)
+    before = {p.name: sha256(p) for p in Path(args.checkpoints).glob("step-*")}
+
+    def full(state, path):
+        Path(path).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("prefix_rft.checkpoint.torch.save", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        train.main(args)
+    assert {p.name: sha256(p) for p in Path(args.checkpoints).glob("step-*")} == before
+    monkeypatch.undo()
+    assert train.main(args) == 0
+
+
+def test_sft_learns_and_reports_epochs(world, tmp_path):
+    out = once(world, tmp_path, method="sft", demos="strong", steps=None, epochs=5)
+    rows = read_jsonl(out / "metrics.jsonl")
+    assert len(rows) == 5 * 24 // 4 and rows[-1]["epoch"] == 5
+    assert rows[-1]["ce_loss"] < 0.7 * rows[0]["ce_loss"]
+
+
+def test_metrics_hold_no_wall_clock(world, tmp_path):
+    keys = set(json.loads((once(world, tmp_path) / "metrics.jsonl").read_text().splitlines()[0]))
+    assert not {k for k in keys if "second" in k}
