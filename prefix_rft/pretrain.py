@@ -38,6 +38,14 @@ class Part:
     errors: float = opt(0.0, "probability a step of an error that is carried to the end", ge=0, le=1)
     attempts: float = opt(0.0, "probability a step of a corrected wrong attempt", ge=0, le=1)
 
+    def __post_init__(self):
+        if len(self.length) != 2 or not 1 <= self.length[0] <= self.length[1]:
+            raise ValueError(f"length = {self.length}: must be [fewest, most] with 1 <= fewest <= most")
+
+    def longest(self) -> int:
+        """Most tokens of a text: prompt, steps with a corrected attempt in each, answer and end mark."""
+        return (4 * self.length[1] + 4) + self.length[1] * (12 + (9 if self.attempts else 0)) + 5
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
@@ -62,6 +70,17 @@ class BaseConfig:
     lr: float = opt(2e-3, "peak learning rate of AdamW, after a warm-up of 5 % decaying to 0 by a cosine", gt=0)
     weight_decay: float = opt(0.01, "AdamW decoupled weight decay", ge=0)
     samples: int = opt(8, "responses sampled per validation problem to measure the model at T = 1", ge=1)
+
+    def __post_init__(self):
+        longest = max(p.longest() for p in self.parts.values()) if self.parts else 0
+        if not 0 < longest <= self.row_tokens:
+            raise ValueError(f"row_tokens = {self.row_tokens}: texts of these parts have up to {longest} tokens")
+        shape = self.shape
+        if shape.hidden_size % shape.heads or shape.heads % shape.kv_heads:
+            raise ValueError(
+                f"shape: heads = {shape.heads} must divide hidden_size = {shape.hidden_size}"
+                f" and be a multiple of kv_heads = {shape.kv_heads}"
+            )
 
 
 IGNORE = -100  # PyTorch's label for "no loss here"
@@ -92,7 +111,8 @@ class Texts:
 def batches(texts: Texts, tokenizer, rows: int, row_tokens: int):
     """Endless packed batches: ids, labels, position ids, text number (0 = padding), each [rows, row_tokens] int64.
 
-    A text goes into the first row with room; when none has, the batch is complete and the text opens the next one."""
+    A text goes into the first row with room; when none has, the batch is complete and the text opens the next one.
+    No text may be longer than `row_tokens` (`BaseConfig` sees to that)."""
     index, eos = tokenizer.get_vocab(), tokenizer.eos_token_id
     held = None
     while True:
@@ -101,8 +121,6 @@ def batches(texts: Texts, tokenizer, rows: int, row_tokens: int):
             prompt, response = held or texts.draw()
             held = None
             ids = [index[c] for c in prompt + response] + [eos]
-            if len(ids) > row_tokens:
-                raise UserError(f"key 'row_tokens' = {row_tokens}: a text of {len(ids)} tokens does not fit")
             row = next((r for r in filled if sum(len(t[0]) for t in r) + len(ids) <= row_tokens), None)
             if row is None:
                 held = (prompt, response)
@@ -229,11 +247,6 @@ def make(config: BaseConfig, data: Path, out: Path) -> dict:
     task = task_of(data)
     if task.name != "registers":
         raise UserError(f"{data}/data.json: task {task.name!r}: a base of kind registers needs task 'registers'")
-    for name, part in config.parts.items():
-        if len(part.length) != 2 or not 1 <= part.length[0] <= part.length[1]:
-            raise UserError(
-                f"key 'parts.{name}.length' = {part.length}: must be [fewest, most] with 1 <= fewest <= most"
-            )
     taken = {p["canonical"] for split in registers.SPLITS for p in read_problems(data, split)}
     tokenizer = char_tokenizer(registers.CHARACTERS)
     model = new_model(config, tokenizer)

@@ -1,0 +1,180 @@
+"""Pretraining of the base model: the mixture, the packing, what it must not have seen, and that it repeats exactly."""
+
+import argparse
+import random
+from itertools import islice
+
+import pytest
+import torch
+import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from prefix_rft import base, data
+from prefix_rft.config import build
+from prefix_rft.errors import UserError
+from prefix_rft.io import read_json, sha256
+from prefix_rft.pretrain import (
+    IGNORE,
+    BaseConfig,
+    Texts,
+    batches,
+    block_causal,
+    fact_accuracy,
+    new_model,
+    pretrain,
+)
+from prefix_rft.tasks.registers import CHARACTERS, SPLITS, canonical, final_state, parse, render
+from prefix_rft.tokenizer import char_tokenizer
+
+PARTS = {
+    "facts": {"share": 1, "style": "facts"},
+    "direct": {"share": 1, "style": "direct", "length": [1, 3]},
+    "terse": {"share": 1, "style": "terse", "length": [1, 3]},
+    "careful": {"share": 1, "style": "careful", "length": [1, 3]},
+}
+SMALL = {"hidden_size": 16, "layers": 1, "heads": 2, "kv_heads": 1, "intermediate_size": 32}
+CONFIG = {"kind": "registers", "seed": 0, "parts": PARTS, "updates": 3, "rows": 2, "row_tokens": 64, "samples": 2}
+
+
+def config(**changes):
+    return build(BaseConfig, {**CONFIG, **changes}, "test")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("registers")
+    (path / "data.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "task": "registers",
+                "seed": 0,
+                "levels": {"easy": [1, 2]},
+                "ood": {"longer": [3, 3]},
+                "counts": {"train": 300, "validation": 20, "test": 100, "ood": 20},
+                "teachers": {"strong": {}},
+            }
+        )
+    )
+    parser = argparse.ArgumentParser()
+    data.add_arguments(parser)
+    data.main(parser.parse_args(["--config", str(path / "data.yaml"), "--out", str(path / "data")]))
+    return path
+
+
+def test_no_text_is_a_problem_of_any_split(folder):
+    taken = {p["canonical"] for s in SPLITS for p in data.read_problems(folder / "data", s)}
+    parts = {
+        "careful": {"share": 1, "style": "careful", "length": [1, 2]}
+    }  # short, so that chance would hit the splits
+    texts = Texts(config(parts=parts).parts, taken, random.Random(0))
+    forms = [canonical(texts.draw()[0].removesuffix(">")) for _ in range(3000)]
+    assert not set(forms) & taken
+    unguarded = Texts(config(parts=parts).parts, set(), random.Random(0))
+    assert {canonical(unguarded.draw()[0].removesuffix(">")) for _ in range(3000)} & taken  # the guard did something
+
+
+def test_texts_are_right_where_no_errors_are_asked_for():
+    texts = Texts(config().parts, set(), random.Random(0))
+    kinds = {"fact": 0, "problem": 0}
+    for prompt, response in (texts.draw() for _ in range(400)):
+        if prompt.endswith("="):
+            assert eval(prompt[:-1]) % 10 == int(response)
+            kinds["fact"] += 1
+        else:
+            assert response.endswith("#" + final_state(*parse(prompt.removesuffix(">"))))
+            kinds["problem"] += 1
+    assert 60 < kinds["fact"] < 140
+
+
+def test_packing_keeps_every_text_whole_and_masks_its_prompt():
+    tokenizer = char_tokenizer(CHARACTERS)
+    parts = config().parts
+    packed = list(islice(batches(Texts(parts, set(), random.Random(5)), tokenizer, 2, 64), 4))
+    expected = Texts(parts, set(), random.Random(5))
+    found = []
+    for ids, labels, positions, numbers in packed:
+        assert ((numbers == 0) == (ids == tokenizer.pad_token_id)).all()
+        assert (labels[numbers == 0] == IGNORE).all()
+        for r in range(len(ids)):
+            for n in range(1, int(numbers[r].max()) + 1):
+                at = numbers[r] == n
+                text = tokenizer.decode(ids[r][at])
+                n_prompt = int((labels[r][at] == IGNORE).sum())
+                assert positions[r][at].tolist() == list(range(len(positions[r][at])))
+                assert labels[r][at][n_prompt:].tolist() == ids[r][at][n_prompt:].tolist()
+                found.append((text[:n_prompt], text[n_prompt:].removesuffix("<eos>")))
+                assert text.endswith("<eos>")
+    drawn = [expected.draw() for _ in found]
+    assert sorted(found) == sorted(drawn)  # none lost between batches, none cut
+    assert sum(len(p) + len(r) + 1 for p, r in found) > 0.75 * 4 * 2 * 64
+
+
+def test_a_packed_row_gives_the_logits_of_its_texts_alone():
+    tokenizer = char_tokenizer(CHARACTERS)
+    model = new_model(config(shape=SMALL), tokenizer).eval()
+    ids, _, positions, numbers = next(batches(Texts(config().parts, set(), random.Random(1)), tokenizer, 2, 64))
+    with torch.no_grad():
+        packed = model(input_ids=ids, position_ids=positions, attention_mask=block_causal(numbers)).logits
+        for r in range(2):
+            for n in range(1, int(numbers[r].max()) + 1):
+                at = numbers[r] == n
+                torch.testing.assert_close(packed[r][at], model(input_ids=ids[r][at][None]).logits[0])
+
+
+def test_no_text_is_longer_than_its_part_says():
+    tokenizer = char_tokenizer(CHARACTERS)
+    for extra in ({}, {"attempts": 1.0}):
+        parts = config(parts={"a": {"share": 1, "style": "careful", "length": [3, 3], **extra}}, row_tokens=128).parts
+        texts = Texts(parts, set(), random.Random(0))
+        lengths = {len(tokenizer(p + r).input_ids) + 1 for p, r in (texts.draw() for _ in range(20))}
+        assert lengths == {parts["a"].longest()}
+
+
+def test_single_facts_are_learned():
+    tokenizer = char_tokenizer(CHARACTERS)
+    tiny = config(parts={"facts": {"share": 1, "style": "facts"}}, updates=150, rows=16, row_tokens=32, lr=0.004)
+    model = new_model(tiny, tokenizer)
+    before = fact_accuracy(model, tokenizer)["all"]
+    losses = pretrain(model, tiny, Texts(tiny.parts, set(), random.Random(0)), tokenizer)
+    assert len(losses) == 150 and losses[-1] < 0.3 * losses[0]
+    assert before < 0.3 and fact_accuracy(model, tokenizer)["all"] > 0.9
+
+
+def run(folder, name, **changes):
+    (folder / f"{name}.yaml").write_text(yaml.safe_dump({**CONFIG, "shape": SMALL, **changes}))
+    parser = argparse.ArgumentParser()
+    base.add_arguments(parser)
+    names = ["--config", folder / f"{name}.yaml", "--data", folder / "data", "--out", folder / name]
+    base.main(parser.parse_args([str(n) for n in names]))
+    return folder / name
+
+
+def test_command_writes_an_ordinary_model_folder_and_repeats_bit_for_bit(folder):
+    out = run(folder, "one")
+    report = read_json(out / "base.json")
+    assert set(report["validation_accuracy_at_temperature_1"]) == {"easy"}
+    assert report["parameters"] == AutoModelForCausalLM.from_pretrained(out).num_parameters()
+    assert AutoTokenizer.from_pretrained(out).eos_token == "<eos>"
+    assert sha256(run(folder, "two")) == sha256(out)
+    assert sha256(run(folder, "three", seed=1) / "model.safetensors") != sha256(out / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"kind": "register"}, "key 'kind' = 'register': did you mean 'registers'"),
+        ({"parts": {"a": {"share": 1, "style": "loose"}}}, "'parts.a.style' = 'loose': must be one of"),
+        ({"parts": {"a": {"share": 1, "style": "direct", "length": [3, 1]}}}, r"bad.yaml: parts.a.length = \[3, 1\]"),
+        ({"update": 3}, "unknown key 'update'"),
+        ({"row_tokens": 48}, "row_tokens = 48: texts of these parts have up to 57 tokens"),
+        ({"shape": {**SMALL, "heads": 3}}, "heads = 3 must divide hidden_size = 16"),
+    ],
+)
+def test_bad_configuration(folder, changes, message):
+    with pytest.raises(UserError, match=message):
+        run(folder, "bad", **changes)
+    assert not (folder / "bad").exists()
+
+
+def test_render_is_what_the_prompt_shows():
+    assert render((0, 6, 9), [("a", "-", "7"), ("c", "+", "b")]) == "a-7;c+b|069"
