@@ -20,7 +20,7 @@ def test_repro_push_clone_pull_restore(finished_copy, tmp_path):
     run("dvc push --quiet", finished_copy)
     run("git add -A", finished_copy)
     run("git commit -q -m results", finished_copy)
-    assert "Prefix-RFT" in run("dvc metrics show", finished_copy)
+    assert "prefix_rft.test.pass@4" in run("dvc metrics show", finished_copy)
 
     clone = tmp_path / "clone"
     run(f"git clone -q {finished_copy} {clone}", tmp_path)
