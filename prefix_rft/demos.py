@@ -1,14 +1,16 @@
 """Command `demos`: from a teacher's raw demonstrations to a training set, counting what every step drops.
 
-Steps, in order: parse (a row must name a problem of the split and hold a non-empty response), verify (the final answer is right),
-length (tokens, the end mark included), deduplicate (same problem, same response), choose (a share of the prompts, drawn by
-seed). A response is tokenised here, once; training never turns text into tokens again. Broken rows are reported by number,
-and more of them than `max_broken` allows is an error. The same steps serve every task.
+Steps, in order: parse (a row must name a problem of the split and hold a non-empty response), verify (the final answer is
+right), consistent (the task's own check of the rest: every calculation holds, for instance), length (tokens, the end mark
+included), deduplicate (same problem, same response), choose (a share of the prompts, drawn by seed). A response is tokenised
+here, once; training never turns text into tokens again. Broken rows are reported by number, and more of them than `max_broken`
+allows is an error. The same steps serve every task.
 """
 
 import dataclasses
 import random
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,6 +112,9 @@ def build(config: DemosConfig, data: Path, tokenizer) -> tuple[list[dict], dict]
     if config.verify:
         wrong = _wrong_answers(task, funnel.rows, problems)
         funnel.step("verify", lambda row: wrong.get(row["row"]))
+        answers = {id: p["answer"] for id, p in problems.items()}
+        bad = funnel.step("consistent", lambda row: task.check_demonstration(row["response"], answers[row["problem_id"]]))
+        funnel.steps[-1]["kinds"] = dict(Counter(d["reason"].partition(":")[0] for d in bad).most_common())
     if config.max_tokens is not None:
         most = config.max_tokens
         funnel.step(

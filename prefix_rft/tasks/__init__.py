@@ -39,6 +39,10 @@ class Task:
         """The final answer of a response (text without the end mark), or None if it gives none."""
         raise NotImplementedError
 
+    def check_demonstration(self, response: str, answer: str) -> str | None:
+        """Why a demonstration with a right final answer must still not be imitated, as "kind: details", or None."""
+        return None
+
 
 def get_task(name: str) -> Task:
     """The task called `name`; `UserError` with the known names if there is none."""
