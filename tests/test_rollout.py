@@ -8,7 +8,7 @@ from small import small_model
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from prefix_rft.errors import UserError
-from prefix_rft.rollout import Sampling, make_engine
+from prefix_rft.rollout import Sampling, kernels_cpu, kernels_torch, make_engine, native
 
 
 def qwen():
@@ -94,3 +94,22 @@ def test_bad_input():
         make_engine("native", small_model(), [1]).generate([[2] * 100], [29], Sampling(1.0, 0))
     with pytest.raises(UserError, match="native"):
         make_engine("nativ", small_model(), [1])
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_compiled_kernels_are_the_plain_ones(monkeypatch, name):
+    """The numba kernels and their oracle in PyTorch decode the same tokens with the same log-probs."""
+    model, rng = MODELS[name](), np.random.default_rng(2)
+    prompts, limits = [rng.integers(2, 32, n).tolist() for n in (1, 5, 40, 40, 12)], [50, 40, 30, 60, 70]
+    fast = make_engine("native", model, [1]).generate(prompts, limits, Sampling(1.0, 9))
+    monkeypatch.setattr(native, "_kernels", lambda like: kernels_torch)
+    plain = make_engine("native", model, [1]).generate(prompts, limits, Sampling(1.0, 9))
+    for a, b in zip(fast, plain, strict=True):
+        assert a.ids == b.ids
+        np.testing.assert_allclose(a.logprobs, b.logprobs, atol=2e-5)
+
+
+def test_exponential_of_the_compiled_kernels():
+    x = np.linspace(-87, 87, 20_001, dtype=np.float32)
+    p, bits = np.vectorize(kernels_cpu._exp_parts, otypes=[np.float32, np.int32])(x)
+    np.testing.assert_allclose(p * bits.view(np.float32), np.exp(x.astype(np.float64)), rtol=5e-6)

@@ -1,10 +1,9 @@
 """The embedded rollout engine: batched decoding of a Llama- or Qwen2-style transformers model in plain PyTorch.
 
 Static key-value cache, one forward pass a token for all unfinished rows, finished rows leave the batch, a prompt that
-several rows share is read once. What makes it fast at small shapes is few operators a layer: norm weights and the
-attention scale are folded into the projections, q, k, v are one product, rotary embedding is one complex product
-(the projections' rows are reordered so that a pair stands side by side; attention is blind to a common reordering of
-q and k), keys and values go to the cache in one write.
+several rows share is read once. Norm weights and the attention scale are folded into the projections; q, k, v are one
+product, and their rows are reordered so that the two numbers that rotary embedding turns stand side by side (attention
+is blind to a common reordering of q and k). What is not a projection is in `kernels_cpu.py` and `kernels_torch.py`.
 
 Left out: paged cache and continuous batching (vLLM's work on a GPU), top-p, penalties.
 """
@@ -14,7 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from ..errors import UserError
-from . import Completion, Sampling
+from . import Completion, Sampling, kernels_torch
+from .kernels_torch import rotate
 
 FAMILIES = ("llama", "qwen2", "mistral")
 COMPACT_BELOW = 0.88  # share of live rows below which the finished ones are dropped; a copy of the cache pays then
@@ -46,6 +46,7 @@ class NativeEngine:
         body = model.base_model
         self.device = body.embed_tokens.weight.device
         self.embed = body.embed_tokens.weight.detach().clone()
+        self.kernels = _kernels(self.embed)
         order = torch.arange(self.head_dim).view(2, -1).t().reshape(-1)  # (i, i + D/2) side by side
 
         def interleave(w, heads):  # rows of a projection, head by head
@@ -70,8 +71,6 @@ class NativeEngine:
                     mlp.down_proj.weight.detach().t().contiguous(),
                 )
             )
-        self.mean_column = torch.full((self.width, 1), 1 / self.width, dtype=self.embed.dtype, device=self.device)
-        self.eps_row = torch.full((1, 1), self.eps, dtype=self.embed.dtype, device=self.device)
         self.head = (model.get_output_embeddings().weight * body.norm.weight).t().contiguous()
         positions = torch.arange(self.window, device=self.device).float()
         # the model's own frequencies, so that any rope scaling of its configuration is kept
@@ -81,63 +80,45 @@ class NativeEngine:
 
     # ---------------------------------------------------------------------------------------------- the layers
 
-    def _norm(self, x):
-        # the mean of the squares as a product with a constant column: faster than a reduction at small shapes
-        return x * torch.addmm(self.eps_row, x.square(), self.mean_column).rsqrt_()
-
-    def _qkv(self, x, weights, bias, rope):
-        """x [N, width] -> [N, heads + 2 kv_heads, D], rotary embedding applied to q and k. rope: [N, 1, D/2]."""
-        h = self._norm(x)
+    def _qkv(self, x, weights, bias):
+        """x [N, width] -> [N, heads + 2 kv_heads, D], no rotary embedding yet."""
+        h = self.kernels.norm(x, self.eps)
         qkv = h @ weights if bias is None else torch.addmm(bias, h, weights)
-        qkv = qkv.view(len(x), self.heads + 2 * self.kv_heads, self.head_dim)
-        qk = qkv[:, : self.heads + self.kv_heads]
-        if qk.dtype == torch.float32:
-            torch.view_as_complex(qk.unflatten(-1, (-1, 2))).mul_(rope)
-        else:  # complex numbers exist in fp32 only
-            qk.copy_(torch.view_as_real(torch.view_as_complex(qk.float().unflatten(-1, (-1, 2))) * rope).flatten(-2))
-        return qkv
+        return qkv.view(len(x), self.heads + 2 * self.kv_heads, self.head_dim)
 
     def _mlp(self, x, gate_up, down):
-        gate, up = (self._norm(x) @ gate_up).chunk(2, -1)
-        return torch.addmm(x, F.silu(gate).mul_(up), down)
+        return torch.addmm(x, self.kernels.silu_mul(self.kernels.norm(x, self.eps) @ gate_up), down)
 
     def _prefill(self, prompts):
-        """Keys and values of `prompts` (lists of ids, read in full): per layer [2, prompts, kv_heads, L, D]."""
+        """Yield keys and values [prompts, kv_heads, L, D] of `prompts` (lists of ids, read in full), layer by layer."""
         n, length = len(prompts), max(map(len, prompts))
         ids = np.zeros((n, length), dtype=np.int64)
         for i, p in enumerate(prompts):
             ids[i, : len(p)] = p  # what stands behind a shorter prompt is never attended to
         x = self.embed[torch.from_numpy(ids).to(self.device).view(-1)]
-        rope = self.rope[:length].repeat(n, 1)[:, None]
+        rope = self.rope[:length].repeat(n, 1)
         h, kv = self.heads, self.kv_heads
-        out = []
         for index, (w_qkv, b_qkv, w_o, gate_up, down) in enumerate(self.layers):
-            qkv = self._qkv(x, w_qkv, b_qkv, rope).view(n, length, h + 2 * kv, self.head_dim).transpose(1, 2)
-            q, k, v = qkv[:, :h], qkv[:, h : h + kv], qkv[:, h + kv :]
-            out.append(torch.stack([k, v]))
+            qkv = self._qkv(x, w_qkv, b_qkv)
+            qk = rotate(qkv[:, : h + kv], rope)
+            qk = qk.view(n, length, h + kv, self.head_dim).transpose(1, 2)
+            q, k = qk[:, :h], qk[:, h:]
+            v = qkv[:, h + kv :].reshape(n, length, kv, self.head_dim).transpose(1, 2)
+            yield k, v
             if index + 1 < len(self.layers):  # the last layer's output is not needed
                 o = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0, enable_gqa=kv != h)
                 x = torch.addmm(x, o.transpose(1, 2).reshape(n * length, -1), w_o)
                 x = self._mlp(x, gate_up, down)
         self.prefilled_tokens += sum(map(len, prompts))
-        return out
 
-    def _decode(self, tokens, position, slots, bias, length, caches):
-        """One token for each row. tokens, position [B]; slots [B * 2 kv_heads]: where keys and values go in the flat
-        cache; bias [B, length]: 0 where a row may look, -inf elsewhere. Returns logits [B, vocabulary]."""
-        rows, h, kv, d = len(tokens), self.heads, self.kv_heads, self.head_dim
+    def _decode(self, tokens, position, cache):
+        """One token for each row. tokens, position [B] -> logits [B, vocabulary]."""
         x = self.embed.index_select(0, tokens)
-        rope = self.rope.index_select(0, position)[:, None]
-        bias = bias[:, None, None, :length].expand(rows, kv, h // kv, length).reshape(rows * kv, h // kv, length)
-        for (w_qkv, b_qkv, w_o, gate_up, down), cache in zip(self.layers, caches, strict=True):
-            qkv = self._qkv(x, w_qkv, b_qkv, rope)
-            cache.view(-1, d).index_copy_(0, slots, qkv[:, h:].reshape(-1, d))
-            keys, values = cache.view(2, rows * kv, -1, d)[:, :, :length]
-            q = qkv[:, :h].reshape(rows * kv, h // kv, d)
-            p = torch.softmax(torch.baddbmm(bias, q, keys.transpose(1, 2)), -1)
-            x = torch.addmm(x, torch.bmm(p, values).view(rows, h * d), w_o)
+        cache.begin(position)
+        for index, (w_qkv, b_qkv, w_o, gate_up, down) in enumerate(self.layers):
+            x = torch.addmm(x, cache.attend(index, self._qkv(x, w_qkv, b_qkv)), w_o)
             x = self._mlp(x, gate_up, down)
-        return (self._norm(x) @ self.head).float()
+        return (self.kernels.norm(x, self.eps) @ self.head).float()
 
     # ----------------------------------------------------------------------------------------------- sampling
 
@@ -157,11 +138,12 @@ class NativeEngine:
         return out
 
     def _start_cache(self, numbers, prompts, capacity):
-        """Caches [2, rows, kv_heads, capacity, D] a layer, all but the last token of each prompt read."""
+        """The cache of a batch, all but the last token of each prompt read."""
+        cache = self.kernels.Cache(
+            len(self.layers), len(numbers), self.heads, self.kv_heads, self.head_dim, capacity, self.rope, self.embed
+        )
         heads = [tuple(prompts[i][:-1]) for i in numbers]
         unique = sorted(set(heads), key=len)
-        shape = (2, len(numbers), self.kv_heads, capacity, self.head_dim)
-        caches = [torch.zeros(shape, dtype=self.embed.dtype, device=self.device) for _ in self.layers]
         start = 0
         while start < len(unique):  # prompts of about one length together: little padding
             stop = start + 1
@@ -175,44 +157,38 @@ class NativeEngine:
             rows = [r for r, p in enumerate(heads) if p in where]
             source = torch.tensor([where[heads[r]] for r in rows], device=self.device)
             target = torch.tensor(rows, device=self.device)
-            for cache, read in zip(caches, self._prefill(chunk), strict=True):
-                cache[:, target, :, : read.shape[3]] = read[:, source]
-        return caches
+            for layer, (keys, values) in enumerate(self._prefill(chunk)):
+                cache.fill(layer, target, keys[source], values[source])
+        return cache
 
     def _generate(self, numbers, prompts, max_new, sampling, out):
-        device, kv = self.device, self.kv_heads
+        device = self.device
         capacity = max(len(prompts[i]) + max_new[i] for i in numbers)
-        caches = self._start_cache(numbers, prompts, capacity)
+        cache = self._start_cache(numbers, prompts, capacity)
         limit = torch.tensor([max_new[i] for i in numbers], device=device)
         position = torch.tensor([len(prompts[i]) - 1 for i in numbers], device=device)
         tokens = torch.tensor([prompts[i][-1] for i in numbers], device=device)
         steps = int(limit.max())
         uniform = torch.from_numpy(_uniform(numbers, steps, sampling.seed).T.copy()).to(device)  # [steps, rows]
         stops = torch.tensor(self.stop_ids, device=device)
-        kept_tokens = torch.zeros(len(numbers), steps, dtype=torch.long, device=device)
-        kept_logp = torch.zeros(len(numbers), steps, device=device)
-        row_steps = torch.zeros(len(numbers), dtype=torch.long, device=device)  # response length, 0 while it grows
+        kept_tokens = torch.zeros(steps, len(numbers), dtype=torch.long, device=device)
+        kept_logp = torch.zeros(steps, len(numbers), device=device)
+        lengths = torch.zeros(len(numbers), dtype=torch.long, device=device)  # of the response, 0 while it grows
         stopped = torch.zeros(len(numbers), dtype=torch.bool, device=device)
         rows = torch.arange(len(numbers), device=device)  # which row each place of the batch holds
-        columns = torch.arange(capacity, device=device)
-
-        def layout():
-            n = len(rows)
-            bias = torch.where(columns <= position[:, None], 0.0, float("-inf")).to(self.embed.dtype)
-            places = torch.arange(2 * n * kv, device=device).view(2, n, kv).permute(1, 0, 2).reshape(n, -1)
-            return bias, places * capacity, int(position.max())
-
-        bias, places, furthest = layout()
+        live = torch.ones(len(numbers), dtype=torch.bool, device=device)
         for step in range(steps):
-            slots = (places + position[:, None]).reshape(-1)
-            logits = self._decode(tokens, position, slots, bias, furthest + 1, caches)
+            logits = self._decode(tokens, position, cache)
             tokens, logp = _sample(logits, sampling.temperature, uniform[step].index_select(0, rows))
-            kept_tokens[rows, step], kept_logp[rows, step] = tokens, logp
-            hit = torch.isin(tokens, stops) if len(stops) > 1 else tokens == stops
-            growing = row_steps[rows] == 0
-            stopped[rows] |= hit & growing
-            row_steps[rows] = torch.where((hit | (limit == step + 1)) & growing, step + 1, row_steps[rows])
-            live = row_steps[rows] == 0
+            kept_tokens[step].index_copy_(0, rows, tokens)
+            kept_logp[step].index_copy_(0, rows, logp)
+            hit = tokens == stops if len(stops) == 1 else torch.isin(tokens, stops)
+            ends = (hit | (limit == step + 1)) & live
+            if bool(ends.any()):
+                ended = rows[ends]
+                lengths[ended] = step + 1
+                stopped[ended] = hit[ends]
+                live = live & ~ends
             count = int(live.sum())
             if count == 0:
                 break
@@ -220,23 +196,23 @@ class NativeEngine:
             position = (position + 1).clamp_(max=capacity - 1)
             if count < COMPACT_BELOW * len(rows):
                 keep = live.nonzero()[:, 0]
-                rows, position, tokens, limit = rows[keep], position[keep], tokens[keep], limit[keep]
-                used = int(position.max())
-                for j, cache in enumerate(caches):
-                    # zeros: what is masked must still be finite
-                    smaller = torch.zeros(2, count, kv, capacity, self.head_dim, dtype=cache.dtype, device=device)
-                    smaller[:, :, :, :used] = cache[:, keep, :, :used]
-                    caches[j] = smaller
-                bias, places, furthest = layout()
-            else:
-                bias[torch.arange(len(rows), device=device), position] = 0.0
-                furthest = min(furthest + 1, capacity - 1)
-        self.generated_tokens += int(row_steps.sum())
-        ids, logp = kept_tokens.cpu().numpy(), kept_logp.cpu().numpy()
-        for row, (i, n, ended) in enumerate(zip(numbers, row_steps.tolist(), stopped.tolist(), strict=True)):
+                rows, position, tokens, limit, live = rows[keep], position[keep], tokens[keep], limit[keep], live[keep]
+                cache.keep(keep, int(position.max()))
+        self.generated_tokens += int(lengths.sum())
+        ids, logp = kept_tokens.T.cpu().numpy(), kept_logp.T.cpu().numpy()
+        for row, (i, n, ended) in enumerate(zip(numbers, lengths.tolist(), stopped.tolist(), strict=True)):
             out[i] = Completion(ids[row, :n].tolist(), logp[row, :n].astype(np.float64), ended)
             if not np.isfinite(out[i].logprobs).all():
                 raise FloatingPointError(f"rollout engine native: prompt {i} got a log-prob that is not finite")
+
+
+def _kernels(like):
+    """The compiled kernels for float32 on a CPU, else those in PyTorch."""
+    if like.device.type == "cpu" and like.dtype == torch.float32:
+        from . import kernels_cpu
+
+        return kernels_cpu
+    return kernels_torch
 
 
 def _uniform(numbers, steps, seed):

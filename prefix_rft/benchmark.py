@@ -1,0 +1,252 @@
+"""Command `benchmark`: speed against transformers' `generate` and TRL's `GRPOTrainer`, side by side in one run.
+
+    python -m prefix_rft benchmark --model results/tiny/models/base --data results/tiny/data
+
+Both sides get the same model, prompts and lengths (every response runs to `--new-tokens`: no end mark), the same two
+updates a step, and rewards under which no group is without a gradient. They take turns, so that a drift of the
+machine's speed hits both; the ratio is the median of the ratios of neighbours. Beside them stands how far each is from the arithmetic
+limit: the time that the matrix products alone would take at the rate measured for a large product.
+"""
+
+import json
+import logging
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from . import runinfo
+from .config import Run, build
+from .episodes import Episode, Problem, Start
+from .errors import UserError
+from .io import read_parquet, write_json
+from .learner import Learner
+from .methods import get_method
+from .rollout import Sampling, make_engine
+from .tasks import task_of
+
+log = logging.getLogger(__name__)
+
+
+def add_arguments(parser):
+    parser.add_argument("--model", required=True, help="model folder, such as results/tiny/models/base")
+    parser.add_argument("--data", required=True, help="data folder, such as results/tiny/data")
+    parser.add_argument("--prompts", type=int, default=16)
+    parser.add_argument("--group-size", type=int, default=8)
+    parser.add_argument("--new-tokens", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=7, help="times that both sides take turns, after one that does not count")
+    parser.add_argument("--skip-trl", action="store_true", help="only the rollouts")
+    parser.add_argument("--out", help="JSON file for the figures")
+
+
+def reward_of(ids):
+    """A reward that differs within nearly every group and costs nothing: parity of the sum of a response's ids."""
+    return float(sum(ids) % 2)
+
+
+class Ours:
+    """A step of RFT as `train.py` does it: sample, reward, score by pi_old, two updates, sync."""
+
+    def __init__(self, model, args, prompts):
+        half = args.prompts // 2
+        self.run = build(
+            Run,
+            {
+                "method": "rft",
+                "steps": 1000,
+                "batch_prompts": args.prompts,
+                "minibatch_prompts": half,
+                "micro_tokens": 2048,
+                "rollout": {"group_size": args.group_size, "max_response": args.new_tokens},
+                "optimizer": {"lr": 1e-6},
+            },
+            "benchmark",
+        )
+        self.half, self.new_tokens = half, args.new_tokens
+        self.prompts = [(g, p) for g, p in enumerate(prompts) for _ in range(args.group_size)]
+        self.learner = Learner(model, self.run, 1000)
+        self.engine = make_engine("native", model, [], args.prompts * args.group_size)
+        self.method = get_method(self.run)
+        self.count = 0
+
+    def rollout(self):
+        self.count += 1
+        return self.engine.generate(
+            [p for _, p in self.prompts], [self.new_tokens] * len(self.prompts), Sampling(1.0, seed=self.count)
+        )
+
+    def step(self):
+        episodes = [
+            Episode(g, Start(Problem(str(g), p, "")), c.ids, c.logprobs, False, reward=reward_of(c.ids))
+            for (g, p), c in zip(self.prompts, self.rollout(), strict=True)
+        ]
+        self.learner.score(episodes)
+        for first in (0, self.half):
+            mini = [e for e in episodes if first <= e.group < first + self.half]
+            self.learner.update(mini, self.method.weigh(mini))
+        self.engine.sync(self.learner.model)
+
+
+class Trl:
+    """The same step by TRL: one batch of rollouts, two optimizer steps, Dr.GRPO loss, no KL."""
+
+    def __init__(self, folder, tokenizer, args, texts):
+        try:
+            from datasets import Dataset
+            from trl import GRPOConfig, GRPOTrainer
+        except ImportError as e:
+            raise UserError("TRL is not installed: pip install -c requirements/pins.txt -r requirements/bench.txt") from e
+        self.rows = args.prompts * args.group_size
+        self.new_tokens = args.new_tokens
+        options = dict(
+            output_dir=tempfile.mkdtemp(),
+            use_cpu=True,
+            bf16=False,
+            per_device_train_batch_size=self.rows // 2,
+            steps_per_generation=2,
+            num_generations=args.group_size,
+            max_completion_length=args.new_tokens,
+            temperature=1.0,
+            beta=0.0,
+            loss_type="dr_grpo",
+            scale_rewards="none",
+            learning_rate=1e-6,
+            report_to=[],
+            logging_strategy="no",
+            save_strategy="no",
+            gradient_checkpointing=False,
+            disable_tqdm=True,
+            max_steps=2 * (args.rounds + 2),
+            generation_kwargs={"min_new_tokens": args.new_tokens},
+        )
+        self.trainer = GRPOTrainer(
+            model=str(folder),
+            args=GRPOConfig(**options),
+            processing_class=tokenizer,
+            reward_funcs=lambda completion_ids, **_: [reward_of(ids) for ids in completion_ids],
+            train_dataset=Dataset.from_list([{"prompt": t} for t in texts] * (args.rounds + 3)),
+        )
+
+    def times(self, take_turn):
+        """Seconds of each whole step (two optimizer steps); `take_turn()` runs between them, outside of the clock."""
+        from transformers import TrainerCallback
+
+        out, state = [], {"start": None}
+
+        class Clock(TrainerCallback):
+            def on_step_begin(self, args, trainer_state, control, **_):
+                if trainer_state.global_step % 2 == 0:
+                    take_turn()
+                    state["start"] = time.perf_counter()
+
+            def on_step_end(self, args, trainer_state, control, **_):
+                if trainer_state.global_step % 2 == 0:
+                    out.append(time.perf_counter() - state["start"])
+
+        self.trainer.add_callback(Clock())
+        self.trainer.train()
+        return out
+
+
+def clocked(function):
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def sgemm_rate(size=1024, repeats=15):
+    """FLOP/s of a large fp32 matrix product on this machine with the threads in use."""
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    return 2 * size**3 / statistics.median(clocked(lambda: a @ b) for _ in range(repeats))
+
+
+def flops(model, prompt_tokens, new_tokens, rows):
+    """(rollout, whole step): multiply-adds x 2 of the matrix products and of attention's two."""
+    config = model.config
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    parameters = sum(p.numel() for p in model.parameters()) - model.get_input_embeddings().weight.numel()
+    length = prompt_tokens + new_tokens
+    attention = lambda first, last: 4 * config.num_hidden_layers * config.num_attention_heads * head * (last**2 - first**2) / 2  # noqa: E731
+    unique = rows  # the prompt is counted for each row; sharing it is a saving
+    rollout = unique * (2 * parameters * length + attention(0, length))
+    forward = rows * (2 * parameters * length + attention(0, length))
+    return rollout, rollout + 4 * forward  # pi_old's pass, forward, and backward of twice the work
+
+
+def main(args):
+    folder = Path(args.model)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").eval()
+    task = task_of(args.data)
+    rows = read_parquet(Path(args.data) / "problems.train.parquet", ("prompt",))[: args.prompts]
+    if len(rows) < args.prompts:
+        raise UserError(f"{args.data}/problems.train.parquet: has {len(rows)} problems; --prompts asks for {args.prompts}")
+    prompts = [task.prompt_ids(tokenizer, r["prompt"]) for r in rows]
+    texts = [tokenizer.decode(p) for p in prompts]
+    n = args.prompts * args.group_size
+    ours = Ours(model, args, prompts)
+    rate = sgemm_rate()
+    rollout_flops, step_flops = flops(model, float(np.mean([len(p) for p in prompts])), args.new_tokens, n)
+    tokens = n * args.new_tokens
+
+    batch = tokenizer([t for t in texts for _ in range(args.group_size)], return_tensors="pt", padding=True, padding_side="left")
+
+    def generate():
+        with torch.no_grad():
+            model.generate(
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                do_sample=True,
+                top_k=0,
+                min_new_tokens=args.new_tokens,
+                max_new_tokens=args.new_tokens,
+            )
+
+    native, theirs = [], []
+    for i in range(args.rounds + 1):
+        log.info("rollouts: round %d of %d", i, args.rounds)
+        native.append(clocked(ours.rollout))
+        theirs.append(clocked(generate))
+    result = {
+        "shape": {"rows": n, "new_tokens": args.new_tokens, "prompt_tokens": float(np.mean([len(p) for p in prompts]))},
+        "sgemm_gflops": rate / 1e9,
+        "rollout": compare("transformers generate", native[1:], theirs[1:], tokens, rollout_flops / rate),
+    }
+    if not args.skip_trl:
+        trl, mine = Trl(folder, tokenizer, args, texts), []
+        their_steps = trl.times(lambda: mine.append(clocked(ours.step)))
+        count = min(len(mine), len(their_steps))
+        result["step"] = compare("TRL GRPOTrainer", mine[1:count], their_steps[1:count], tokens, step_flops / rate)
+    result |= {"versions": runinfo.versions(), "hardware": runinfo.hardware()}
+    try:
+        from importlib.metadata import version
+
+        result["versions"]["trl"] = version("trl")
+    except ImportError:
+        pass
+    if args.out:
+        write_json(args.out, result)
+    print(json.dumps({k: v for k, v in result.items() if k not in ("versions", "hardware")}, indent=2))
+
+
+def compare(name, ours, theirs, tokens, limit):
+    """Medians, and the median of the pairwise ratios theirs / ours. limit: seconds at the measured sgemm rate."""
+    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+    a, b = statistics.median(ours), statistics.median(theirs)
+    return {
+        "against": name,
+        "ours_seconds": a,
+        "their_seconds": b,
+        "ours_tokens_per_second": tokens / a,
+        "their_tokens_per_second": tokens / b,
+        "ratio": statistics.median(ratios),
+        "ratio_min_max": [min(ratios), max(ratios)],
+        "rounds": len(ratios),
+        "arithmetic_limit_seconds": limit,
+        "ours_times_the_limit": a / limit,
+        "theirs_times_the_limit": b / limit,
+    }

@@ -1,0 +1,55 @@
+"""The steps of decoding that are not projections, in plain PyTorch: any device and dtype. See `kernels_cpu.py`."""
+
+import torch
+import torch.nn.functional as F
+
+
+def norm(x, eps):
+    """x [B, width] -> x / rms(x)."""
+    return (x.float() * torch.rsqrt(x.float().square().mean(-1, keepdim=True) + eps)).to(x.dtype)
+
+
+def silu_mul(gate_up):
+    """[B, 2 width] -> silu(first half) * second half."""
+    gate, up = gate_up.chunk(2, -1)
+    return F.silu(gate) * up
+
+
+def rotate(x, rope):
+    """x [N, heads, D] with pairs side by side, rope [N, D / 2] complex -> x with rotary embedding."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)).contiguous())
+    return torch.view_as_real(pairs * rope[:, None]).flatten(-2).to(x.dtype)
+
+
+class Cache:
+    """Keys and values of one batch, per layer [2, rows, kv_heads, capacity, D]."""
+
+    def __init__(self, layers, rows, heads, kv_heads, dim, capacity, rope, like):
+        self.heads, self.kv_heads, self.dim, self.capacity, self.rope = heads, kv_heads, dim, capacity, rope
+        # zeros: what is masked must still be finite
+        self.store = [like.new_zeros(2, rows, kv_heads, capacity, dim) for _ in range(layers)]
+
+    def fill(self, layer, rows, keys, values):
+        self.store[layer][:, rows, :, : keys.shape[2]] = torch.stack([keys, values])
+
+    def keep(self, rows, used):
+        for j, old in enumerate(self.store):
+            self.store[j] = old.new_zeros(2, len(rows), *old.shape[2:])
+            self.store[j][:, :, :, :used] = old[:, rows, :, :used]
+
+    def begin(self, position):
+        self.position, self.length = position, int(position.max()) + 1
+        mask = torch.arange(self.length, device=position.device) <= position[:, None]
+        self.bias = torch.where(mask, 0.0, float("-inf")).to(self.store[0].dtype)[:, None, None]
+        self.here, self.rows = self.rope[position], torch.arange(len(position), device=position.device)
+
+    def attend(self, layer, qkv):
+        h, kv, n = self.heads, self.kv_heads, len(qkv)
+        qk = rotate(qkv[:, : h + kv], self.here)
+        store = self.store[layer]
+        store[0, self.rows, :, self.position] = qk[:, h:]
+        store[1, self.rows, :, self.position] = qkv[:, h + kv :]
+        keys, values = store[:, :, :, : self.length]
+        q = qk[:, :h].reshape(n, kv, h // kv, self.dim)
+        p = torch.softmax(q @ keys.transpose(2, 3) + self.bias, -1)
+        return (p @ values).view(n, -1)
