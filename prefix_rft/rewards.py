@@ -52,8 +52,10 @@ def final_answer(response: str) -> str | None:
         return _braced(response, box + len("\\boxed"))
     if mark >= 0:
         return response[mark + 4 :].split("\n", 1)[0].strip() or None
-    said = list(re.finditer(r"\banswer (?:is|=)[ :]*([^\n]{1,200})", response, re.IGNORECASE))
-    return _clean(said[-1][1]) or None if said else None
+    said = list(re.finditer(r"\banswer (?:is|=)[ :]*", response, re.IGNORECASE))
+    if not said:
+        return None
+    return _clean(re.split(r"\n|\.\s", response[said[-1].end() :], maxsplit=1)[0]) or None
 
 
 def _braced(text: str, start: int) -> str | None:

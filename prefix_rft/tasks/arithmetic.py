@@ -139,8 +139,8 @@ def _last_expression(tokens: list[str]) -> list[str] | None:
     for i, t in enumerate(tokens):
         if i and (tokens[i - 1] in "+-*/(" or (_is_number(tokens[i - 1]) and t == "(")):
             continue  # would cut an expression in two
-        if i and (tokens[i - 1] == ")" or (tokens[i - 1] in "w?" and t in "+-*/")):
-            continue  # what stands before is an operand of this expression
+        if i and (tokens[i - 1] == ")" or t in "+-*/"):
+            continue  # what stands before is, or may be, an operand of this expression
         if _is_number(t) or t in "-(":
             if _complete(tokens[i:]):
                 return _first_expression(tokens[i:])

@@ -32,7 +32,7 @@ from .arithmetic import steps
 PROMPT = Path(__file__).with_name("gsm_prompt.txt")
 SPLITS = ("train", "validation", "test")
 _NUMBER = re.compile(r"(?<![\d.])-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?")
-_MARKED = re.compile(r"[^\d\-\\{}()=+*/^]*(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)(?:\s*%|[\s.*$]|[A-Za-z])*")
+_MARKED = re.compile(r"[^\d\-\\{}()=+*/^]*(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?)[\s%.*$A-Za-z]*")
 _PERSONS = r"(?:people|persons?|students?|kids?|child(?:ren)?|boys?|girls?|friends?|customers?|patients?|players?)\b"
 _FRACTIONAL = re.compile(r"\d\.0*[1-9]\d*\s+(?:\w+\s+)?" + _PERSONS)
 
