@@ -38,7 +38,9 @@ def add_arguments(parser):
     parser.add_argument("--prompts", type=int, default=16)
     parser.add_argument("--group-size", type=int, default=8)
     parser.add_argument("--new-tokens", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=7, help="times that both sides take turns, after one that does not count")
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="times that both sides take turns, after one that does not count"
+    )
     parser.add_argument("--skip-trl", action="store_true", help="only the rollouts")
     parser.add_argument("--out", help="JSON file for the figures")
 
@@ -84,7 +86,9 @@ class Ours:
             Episode(g, Start(Problem(str(g), p, "")), c.ids, c.logprobs, False, reward=reward_of(c.ids))
             for (g, p), c in zip(self.prompts, self.rollout(), strict=True)
         ]
-        self.learner.score(episodes)
+        for e in episodes:
+            e.on_policy = e.group < self.half
+        self.learner.score([e for e in episodes if not e.on_policy])
         for first in (0, self.half):
             mini = [e for e in episodes if first <= e.group < first + self.half]
             self.learner.update(mini, self.method.weigh(mini))
@@ -99,7 +103,9 @@ class Trl:
             from datasets import Dataset
             from trl import GRPOConfig, GRPOTrainer
         except ImportError as e:
-            raise UserError("TRL is not installed: pip install -c requirements/pins.txt -r requirements/bench.txt") from e
+            raise UserError(
+                "TRL is not installed: pip install -c requirements/pins.txt -r requirements/bench.txt"
+            ) from e
         self.rows = args.prompts * args.group_size
         self.new_tokens = args.new_tokens
         options = dict(
@@ -170,11 +176,13 @@ def flops(model, prompt_tokens, new_tokens, rows):
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     parameters = sum(p.numel() for p in model.parameters()) - model.get_input_embeddings().weight.numel()
     length = prompt_tokens + new_tokens
-    attention = lambda first, last: 4 * config.num_hidden_layers * config.num_attention_heads * head * (last**2 - first**2) / 2  # noqa: E731
+    attention = lambda first, last: (
+        4 * config.num_hidden_layers * config.num_attention_heads * head * (last**2 - first**2) / 2
+    )  # noqa: E731
     unique = rows  # the prompt is counted for each row; sharing it is a saving
     rollout = unique * (2 * parameters * length + attention(0, length))
     forward = rows * (2 * parameters * length + attention(0, length))
-    return rollout, rollout + 4 * forward  # pi_old's pass, forward, and backward of twice the work
+    return rollout, rollout + 3.5 * forward  # pi_old's pass of the second half; forward, and backward of twice the work
 
 
 def main(args):
@@ -184,7 +192,9 @@ def main(args):
     task = task_of(args.data)
     rows = read_parquet(Path(args.data) / "problems.train.parquet", ("prompt",))[: args.prompts]
     if len(rows) < args.prompts:
-        raise UserError(f"{args.data}/problems.train.parquet: has {len(rows)} problems; --prompts asks for {args.prompts}")
+        raise UserError(
+            f"{args.data}/problems.train.parquet: has {len(rows)} problems; --prompts asks for {args.prompts}"
+        )
     prompts = [task.prompt_ids(tokenizer, r["prompt"]) for r in rows]
     texts = [tokenizer.decode(p) for p in prompts]
     n = args.prompts * args.group_size
@@ -193,7 +203,9 @@ def main(args):
     rollout_flops, step_flops = flops(model, float(np.mean([len(p) for p in prompts])), args.new_tokens, n)
     tokens = n * args.new_tokens
 
-    batch = tokenizer([t for t in texts for _ in range(args.group_size)], return_tensors="pt", padding=True, padding_side="left")
+    batch = tokenizer(
+        [t for t in texts for _ in range(args.group_size)], return_tensors="pt", padding=True, padding_side="left"
+    )
 
     def generate():
         with torch.no_grad():

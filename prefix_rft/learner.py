@@ -82,7 +82,7 @@ class Learner:
     def gradients(self, episodes, streams, part_norms=False):
         """Accumulate the gradient of a mini-batch into the parameters; no optimizer step.
 
-        episodes: whole groups, scored (`score`) where the streams have an rl component; streams: see `Streams`, flat
+        episodes: whole groups, scored (`score`) or `on_policy` where the streams have an rl component; streams: see `Streams`, flat
         over all their response tokens. Episodes without an active token are left out of the pass: they have no
         gradient, and the counts are given. Returns a dict of losses and clip counts and, with `part_norms`,
         `grad_norm_prefix`, `grad_norm_rollout` and the cosine between the two parts.
@@ -103,8 +103,12 @@ class Learner:
         advantage, surrogate = tensor(streams.advantage), tensor(streams.surrogate, torch.int8)
         ce_weight, is_prefix = tensor(streams.ce_weight), tensor(copied, torch.bool)
         old = tensor(np.concatenate([e.old_logprobs for e in episodes] or [np.zeros(0)]))
+        current = tensor(np.repeat([e.on_policy and not e.scored for e in episodes], lengths), torch.bool)
         has_rl = bool((surrogate != NONE).any())
-        if any(not e.scored and (streams.advantage != 0)[ends[i] - lengths[i] : ends[i]].any() for i, e in enumerate(episodes)):
+        if any(
+            not (e.scored or e.on_policy) and streams.advantage[n - k : n].any()
+            for e, n, k in zip(episodes, ends, lengths, strict=True)
+        ):
             raise ValueError("an episode with an advantage has no log-probs of pi_old: call score first")
         clip = Clip(self.run.objective.clip_low, self.run.objective.clip_high)
 
@@ -120,7 +124,8 @@ class Learner:
                 logp, entropy = self._forward(micro, with_entropy=bool(bonus))
                 rl = torch.zeros_like(logp)
                 if has_rl:
-                    rl, clipped = rl_terms(logp, old[at], advantage[at], surrogate[at], streams.gamma, clip)
+                    before = torch.where(current[at], logp.detach(), old[at])
+                    rl, clipped = rl_terms(logp, before, advantage[at], surrogate[at], streams.gamma, clip)
                     out["clipped_prefix"] += int((clipped & is_prefix[at]).sum())
                     out["clipped_rollout"] += int((clipped & ~is_prefix[at]).sum())
                 ce = ce_terms(logp, ce_weight[at])
@@ -129,7 +134,9 @@ class Learner:
                     loss = loss - bonus * entropy / streams.rl_count
                 if prefix_grads and group is groups[0]:
                     part = (loss * is_prefix[at]).sum()
-                    for total, g in zip(prefix_grads, torch.autograd.grad(part, parameters, retain_graph=True), strict=True):
+                    for total, g in zip(
+                        prefix_grads, torch.autograd.grad(part, parameters, retain_graph=True), strict=True
+                    ):
                         total += g
                     loss = loss * ~is_prefix[at]
                 loss.sum().backward()
@@ -138,7 +145,10 @@ class Learner:
             offset += sum(lengths[i] for i in group)
         self.trained_tokens += sum(len(episodes[i].ids) for i in chosen)
         clippable = (streams.surrogate == CLIPPED) & (streams.advantage != 0)
-        out["clippable_prefix"], out["clippable_rollout"] = int((clippable & copied).sum()), int((clippable & ~copied).sum())
+        out["clippable_prefix"], out["clippable_rollout"] = (
+            int((clippable & copied).sum()),
+            int((clippable & ~copied).sum()),
+        )
         if part_norms:
             out |= _join_parts(parameters, prefix_grads)
         return out

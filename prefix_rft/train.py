@@ -43,13 +43,17 @@ STOPPED = 75  # exit code of a run that saved itself on a signal and wants to be
 def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--config", required=True, help="config/<preset>/<run>.yaml")
     parser.add_argument("--override", help="a file such as smoke.yaml whose section `run` wins over the config")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="one value, such as optimizer.lr=1e-3")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="one value, such as optimizer.lr=1e-3"
+    )
     parser.add_argument("--preset", required=True)
     parser.add_argument("--run", required=True, help="name of the run")
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--data", required=True, help="folder with problems.*.parquet and demos.*.parquet")
     parser.add_argument("--init", required=True, help="folder of the model to start from")
-    parser.add_argument("--checkpoints", required=True, help="folder that survives a kill; not an output of the workflow")
+    parser.add_argument(
+        "--checkpoints", required=True, help="folder that survives a kill; not an output of the workflow"
+    )
     parser.add_argument("--out", required=True)
 
 
@@ -66,7 +70,9 @@ class Trainer:
         self.task = task_of(args.data)
         self.device = "cuda" if run.device != "cpu" and torch.cuda.is_available() else "cpu"
         if run.device == "cuda" and self.device == "cpu":
-            raise UserError(f"{args.config}: key 'device' = 'cuda': this machine has no usable GPU; set it to auto or cpu")
+            raise UserError(
+                f"{args.config}: key 'device' = 'cuda': this machine has no usable GPU; set it to auto or cpu"
+            )
         if not (Path(args.init) / "config.json").exists():
             raise UserError(f"{args.init}: no model there (config.json is missing)")
         self.tokenizer = AutoTokenizer.from_pretrained(args.init)
@@ -92,7 +98,11 @@ class Trainer:
         torch.manual_seed(args.seed)
         self.learner = Learner(model, run, self.steps * (run.batch_prompts // self.minibatch), self.device)
         self.model = self.learner.model
-        self.engine = make_engine(run.rollout.engine, self.model, self.stops, run.rollout.max_rows) if self.method.samples else None
+        self.engine = (
+            make_engine(run.rollout.engine, self.model, self.stops, run.rollout.max_rows)
+            if self.method.samples
+            else None
+        )
         files = [f"problems.{run.train_split}.parquet"] + ([f"demos.{demos}.parquet"] if demos else [])
         self.data_hashes = {name: sha256(Path(args.data) / name) for name in files}
         self.init_hash = sha256(Path(args.init) / "model.safetensors")
@@ -110,8 +120,10 @@ class Trainer:
         rng = np.random.default_rng([self.args.seed, 1, t])
         episodes = self.sample(t, progress, rng, verifier)
         clock.append(time.perf_counter())
-        needed = [e for e, n in zip(episodes, self.method.needs_scoring(episodes), strict=True) if n]
-        self.learner.score(needed)
+        for e in episodes:
+            e.on_policy = e.group < self.minibatch  # the first update of a step starts from pi_old itself
+        needed = zip(episodes, self.method.needs_scoring(episodes), strict=True)
+        self.learner.score([e for e, n in needed if n and (e.prefix or not e.on_policy)])
         norms = run.part_norms_every > 0 and t % run.part_norms_every == 0 and any(e.prefix for e in episodes)
         outs, streams = [], []
         for first in range(0, run.batch_prompts, self.minibatch):
@@ -141,7 +153,11 @@ class Trainer:
 
     def sample(self, t, progress, rng, verifier):
         """Steps 1-4: compose the groups, continue what is to be continued, verify."""
-        starts = [(g, s) for g, i in enumerate(self.order.indices(t)) for s in self.method.compose(self.problems[i], progress, rng)]
+        starts = [
+            (g, s)
+            for g, i in enumerate(self.order.indices(t))
+            for s in self.method.compose(self.problems[i], progress, rng)
+        ]
         episodes = [Episode(g, s, [], np.zeros(0), True, reward=1.0) for g, s in starts]
         open_ended = [e for e in episodes if e.start.sample]
         if open_ended:
@@ -238,7 +254,11 @@ def save_first_prompt(trainer, path):
     """The first prompt as the model sees it, with a prefix where there are demonstrations: for the eye to check."""
     p = next((p for p in trainer.problems if p.demos), trainer.problems[0])
     prefix = p.demos[0].ids[: len(p.demos[0].ids) // 2] if p.demos else []
-    text = trainer.tokenizer.decode(p.prompt) + "\n--- prefix of the demonstration, half of it ---\n" + trainer.tokenizer.decode(prefix)
+    text = (
+        trainer.tokenizer.decode(p.prompt)
+        + "\n--- prefix of the demonstration, half of it ---\n"
+        + trainer.tokenizer.decode(prefix)
+    )
     write_text(path, f"{text}\n--- token ids ---\n{p.prompt} {prefix}\n")
 
 
@@ -252,7 +272,9 @@ def main(args):
         rows, timings = (read_jsonl(scratch / f"{n}.jsonl")[:start] for n in ("metrics", "timing"))
         log.info("%s seed %d: going on from step %d of %d", args.run, args.seed, start, trainer.steps)
     if len(rows) != start:
-        raise UserError(f"{scratch}/metrics.jsonl: has {len(rows)} rows before checkpoint {start}; remove {scratch} to start anew")
+        raise UserError(
+            f"{scratch}/metrics.jsonl: has {len(rows)} rows before checkpoint {start}; remove {scratch} to start anew"
+        )
     write_text(scratch / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
     write_text(scratch / "timing.jsonl", "".join(json.dumps(r) + "\n" for r in timings))
     save_first_prompt(trainer, scratch / "first_prompt.txt")
@@ -279,7 +301,9 @@ def main(args):
             if bar.disable and time.perf_counter() - said > 30:
                 said = time.perf_counter()
                 left = (said - wall) / (t + 1 - start) * (trainer.steps - t - 1)
-                log.info("%s seed %d: step %d of %d, %s, %.0f s left", args.run, args.seed, t + 1, trainer.steps, shown, left)
+                log.info(
+                    "%s seed %d: step %d of %d, %s, %.0f s left", args.run, args.seed, t + 1, trainer.steps, shown, left
+                )
             last = t + 1 == trainer.steps
             if stop or last or (t + 1) % every == 0:
                 trainer.budget["wall_seconds"] += time.perf_counter() - wall
@@ -289,7 +313,9 @@ def main(args):
                     os.fsync(file.fileno())
                 checkpoint.save(scratch, t + 1, trainer.state(), trainer.identity, trainer.run.checkpoint.keep)
                 if stop and not last:
-                    log.warning("signal %d: saved at step %d of %d; start again to go on", stop[0], t + 1, trainer.steps)
+                    log.warning(
+                        "signal %d: saved at step %d of %d; start again to go on", stop[0], t + 1, trainer.steps
+                    )
                     return STOPPED
     if len(rows) != trainer.steps or trainer.learner.updates != trainer.learner.total_updates:
         raise UserError(f"{args.run}: {len(rows)} steps done of {trainer.steps} asked for; the run is not complete")

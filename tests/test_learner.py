@@ -16,7 +16,9 @@ from prefix_rft.packing import micro_batches, rows_of
 
 def flat_gradient(learner):
     """All gradients as one vector; clears them."""
-    out = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in learner.model.parameters()])
+    out = torch.cat(
+        [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in learner.model.parameters()]
+    )
     learner.optimizer.zero_grad(set_to_none=True)
     return out.double()
 
@@ -173,6 +175,21 @@ def test_score_gives_log_probs_of_all_response_tokens():
         np.testing.assert_allclose(e.entropies, -(table.exp() * table).sum(-1), atol=1e-5)
 
 
+def test_on_policy_episodes_need_no_scoring():
+    """In the first update of a step pi is pi_old: leaving out its pass gives the same gradient, with ratio 1."""
+    run, gradients = RUNS["rft"], []
+    for on_policy in (False, True):
+        episodes = random_episodes(np.random.default_rng(8), prefixed=0)
+        learner = Learner(small_model(), run, 1)
+        for e in episodes:
+            e.on_policy = on_policy
+        if not on_policy:
+            learner.score(episodes)
+        learner.gradients(episodes, get_method(run).weigh(episodes))
+        gradients.append(flat_gradient(learner))
+    assert float(gradients[0].norm()) > 0 and relative(*gradients) < 1e-5
+
+
 def test_an_advantage_without_old_log_probs_is_refused():
     episodes = random_episodes(np.random.default_rng(4))
     learner = Learner(small_model(), RUNS["prefix_rft"], 1)
@@ -187,7 +204,11 @@ def test_chunked_log_probs(monkeypatch, temperature, bias):
     monkeypatch.setattr(logprobs_module, "CHUNK_ELEMENTS", 3 * 11)
     rng = torch.Generator().manual_seed(0)
     hidden, head = torch.randn(10, 5, generator=rng, requires_grad=True), torch.nn.Linear(5, 11, bias=bias)
-    targets, wl, we = torch.randint(0, 11, (10,), generator=rng), torch.randn(10, generator=rng), torch.randn(10, generator=rng)
+    targets, wl, we = (
+        torch.randint(0, 11, (10,), generator=rng),
+        torch.randn(10, generator=rng),
+        torch.randn(10, generator=rng),
+    )
     logp, entropy = logprobs(hidden, head, targets, temperature, with_entropy=True)
     ((logp * wl).sum() + (entropy * we).sum()).backward()
     table = torch.log_softmax(
