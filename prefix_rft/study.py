@@ -225,9 +225,10 @@ def _study_values(preset, name, preset_config):
     return values
 
 
-def load_study(preset_config, results, name=MAIN, seeds=None, override=None) -> Study:
+def load_study(preset_config, results, name=MAIN, seeds=None, override=None, method=None) -> Study:
     """Read a study. `seeds`: None takes the study's, else the preset's. `override`: the file given to the commands that made the
-    results (smoke.yaml), as it is part of every configuration's hash."""
+    results (smoke.yaml), as it is part of every configuration's hash. `method`: only runs of this method, without base models;
+    nothing else has to exist."""
     preset_config, results = Path(preset_config), Path(results)
     if not results.is_dir():
         raise UserError(f"{results}: no such results folder")
@@ -238,10 +239,12 @@ def load_study(preset_config, results, name=MAIN, seeds=None, override=None) -> 
     members, bases = [], []
     for run in values["runs"]:
         config = load_run(preset_config.parent / f"{run}.yaml", override)
+        if method is not None and config.method != method:
+            continue
         kind = kind_of(config)
         label = (values.get("labels") or {}).get(run) or labels.get(run) or KINDS.get(kind, run)
         members.append(Member(run, str(label), kind, config, results, seeds))
-        if config.base not in bases:
+        if config.base not in bases and method is None:
             bases.append(config.base)
     several = len(bases) > 1
     for base in reversed(bases):

@@ -13,6 +13,8 @@ from pathlib import Path
 from prefix_rft.errors import UserError
 from prefix_rft.io import read_json, write_text
 
+from .html_tables import page
+
 
 def score(path: Path) -> float:
     """avg@k over all problems of the validation split."""
@@ -48,11 +50,26 @@ def write(path: Path, rows: list[dict]):
     write_text(path, text.getvalue())
 
 
+def markdown(rows: list[dict], chosen: list[dict]) -> str:
+    """A table with a row a method and a column a rate: the mean score in %, the chosen rate's in bold."""
+    rates = sorted({row["lr"] for row in rows})
+    lines = ["| method | " + " | ".join(f"{r:g}" for r in rates) + " |", "| --- |" + " ---: |" * len(rates)]
+    for best in chosen:
+        cells = []
+        for rate in rates:
+            values = [row["score"] for row in rows if (row["method"], row["lr"]) == (best["method"], rate)]
+            text = f"{100 * sum(values) / len(values):.1f}" if values else ""
+            cells.append(f"**{text}**" if rate == best["lr"] else text)
+        lines.append(f"| {best['method']} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("scores", nargs="+", type=Path)
     parser.add_argument("--grid", required=True, type=Path)
     parser.add_argument("--chosen", required=True, type=Path)
+    parser.add_argument("--html", required=True, type=Path, help="both, as a page of the report")
     args = parser.parse_args()
     rows = []
     for path in args.scores:
@@ -62,6 +79,7 @@ def main():
         )
     write(args.grid, rows)
     write(args.chosen, choose(rows))
+    write_text(args.html, page(markdown(rows, choose(rows))))
     for row in choose(rows):
         print("{method}: lr {lr:g}, validation score {score:.4f} ({n_seeds} seeds)".format(**row))
 

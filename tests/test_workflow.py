@@ -47,7 +47,7 @@ def test_finished_graph_has_nothing_to_do_and_all_its_files(finished):
 
 def test_changed_run_retrains_itself_and_what_follows(finished_copy):
     config = finished_copy / "config/tiny"
-    everything = {("main_tables", ""), ("dvc_metrics", ""), ("all", "")}
+    everything = {("tables_main", ""), ("html_main", ""), ("dvc_metrics", ""), ("all", "")}
 
     edit(config / "luffy.yaml", luffy={"gamma": 0.2})
     jobs = plan(finished_copy)
@@ -68,7 +68,7 @@ def test_changed_parent_is_a_change_of_every_child(finished_copy):
 def test_changed_evaluation_evaluates_and_does_not_train(finished_copy):
     edit(finished_copy / "config/tiny/setup/evaluation.yaml", seed=7)
     rules = {rule for rule, _ in plan(finished_copy)}
-    assert {"evaluate", "evaluate_base", "main_tables"} <= rules and "train" not in rules
+    assert {"evaluate", "evaluate_base", "tables_main"} <= rules and "train" not in rules
 
 
 def test_package_code_is_no_input(finished_copy):
@@ -104,6 +104,13 @@ def test_every_target_has_a_plan(copy):
     jobs = plan(copy, targets)
     assert {name for rule, name in jobs if rule == "train"} >= set(preset["runs"])
     assert {name for rule, name in jobs if rule == "train_grid"} == set(preset["lr_grid"]["methods"])
+
+
+def test_figure_4_trains_and_evaluates_one_method(copy):
+    assert {job for job in plan(copy, "figure_4") if job[0] in ("train", "evaluate", "evaluate_base")} == {
+        ("train", "prefix_rft"),
+        ("evaluate", "prefix_rft"),
+    }
 
 
 def test_slurm_profile_is_found_by_name(copy):

@@ -30,7 +30,11 @@ class Context:
 
     @cached_property
     def study(self):
-        return load_study(self.preset_config, self.results, self.study_name, self.seeds, self.override)
+        return self.study_of(None)
+
+    def study_of(self, method):
+        """The study's runs of one method only; the others need not exist."""
+        return load_study(self.preset_config, self.results, self.study_name, self.seeds, self.override, method)
 
     def table(self, name):
         """Path of a table of this study: `main` itself, `paired`, `budgets`, `claims`; another study's carry its name."""

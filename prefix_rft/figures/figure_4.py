@@ -13,7 +13,7 @@ SERIES = [
 
 
 def draw(context):
-    member = context.study.reference
+    member = context.study_of("prefix_rft").reference
     if member is None or curves.curve(member, "reward_prefixed") is None:
         raise UserError(
             f"{context.results}/runs: study {context.study_name} has no run with prefixed rollouts (reward_prefixed in metrics.jsonl)"

@@ -1,67 +1,18 @@
-"""Comparisons beside the main one: the studies of preset.yaml and the learning-rate grid."""
+"""Comparisons beside the main one: targets of the studies of preset.yaml, and the learning-rate grid."""
 
 for study in S.studies:
 
     rule:
         name:
-            f"tables_{study}"
-        input:
-            study_inputs(S.studies[study]["runs"], study_seeds(study)),
-            override=OVERRIDE,
-            preset=f"{S.folder}/preset.yaml",
-        output:
-            report(
-                f"{RESULTS}/tables/{study}.csv",
-                caption="../report/main.rst",
-                category="Studies",
-                labels={"study": study, "what": "scores"},
-            ),
-            report(
-                f"{RESULTS}/tables/{study}.paired.csv",
-                caption="../report/paired.rst",
-                category="Studies",
-                labels={"study": study, "what": "paired differences"},
-            ),
-            report(
-                f"{RESULTS}/tables/{study}.claims.csv",
-                caption="../report/claims.rst",
-                category="Studies",
-                labels={"study": study, "what": "claims and verdicts"},
-            ),
-            report(
-                f"{RESULTS}/tables/{study}.budgets.csv",
-                caption="../report/budgets.rst",
-                category="Studies",
-                labels={"study": study, "what": "budgets"},
-            ),
-            expand(f"{RESULTS}/tables/{study}{{table}}.md", table=["", ".paired", ".claims", ".budgets"]),
-            hashes=f"{RESULTS}/tables/{study}.runs.json",
-        log:
-            f"{RESULTS}/logs/tables.{study}.log",
-        benchmark:
-            f"{RESULTS}/benchmarks/tables.{study}.tsv"
-        conda:
-            ENVIRONMENT
-        params:
-            study=study,
-            override=OVERRIDE_FLAG,
-            results=subpath(output.hashes, ancestor=2),
-            seeds=",".join(map(str, study_seeds(study))),
-        shell:
-            "python -m prefix_rft tables --preset-config {input.preset} {params.override} --results {params.results}"
-            " --study {params.study} --seeds {params.seeds} --out {output} > {log} 2>&1"
-
-    rule:
-        name:
             f"study_{study}"
         input:
-            f"{RESULTS}/tables/{study}.csv",
+            study_tables(study),
 
 
 rule studies:
     """Target: the tables of every study."""
     input:
-        expand(f"{RESULTS}/tables/{{study}}.csv", study=S.studies),
+        [study_tables(study) for study in S.studies],
 
 
 rule train_grid:
@@ -133,17 +84,13 @@ rule choose_lr:
     input:
         grid_scores(),
     output:
-        grid=report(
-            f"{RESULTS}/tables/lr_grid.csv",
+        grid=f"{RESULTS}/tables/lr_grid.csv",
+        chosen=f"{RESULTS}/tables/lr_chosen.csv",
+        html=report(
+            f"{RESULTS}/tables/lr_grid.html",
             caption="../report/lr_grid.rst",
             category="Learning rate",
-            labels={"study": "learning rates", "what": "validation scores"},
-        ),
-        chosen=report(
-            f"{RESULTS}/tables/lr_chosen.csv",
-            caption="../report/lr_chosen.rst",
-            category="Learning rate",
-            labels={"study": "learning rates", "what": "chosen"},
+            labels={"comparison": "learning rates", "table": "validation scores"},
         ),
     log:
         f"{RESULTS}/logs/choose_lr.log",
@@ -152,7 +99,7 @@ rule choose_lr:
     conda:
         ENVIRONMENT
     shell:
-        "python -m scripts.choose_lr --grid {output.grid} --chosen {output.chosen} {input} > {log} 2>&1"
+        "python -m scripts.choose_lr --grid {output.grid} --chosen {output.chosen} --html {output.html} {input} > {log} 2>&1"
 
 
 rule lr_grid:

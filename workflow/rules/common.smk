@@ -22,7 +22,7 @@ RESULTS = S.results
 SETUP = f"{S.folder}/setup"
 ENVIRONMENT = "../envs/prefix-rft.yaml"
 SEEDS = S.seeds
-SEED_LIST = ",".join(map(str, S.seeds))
+STUDIES = ["main", *S.studies]
 OVERRIDE = [S.override] if S.override else []  # smoke.yaml, an input of every rule that reads a configuration
 OVERRIDE_FLAG = f"--override {S.override}" if S.override else ""
 # of the main comparison
@@ -89,35 +89,73 @@ def metrics(runs, seeds):
 
 
 def scores(runs, seeds):
-    """Evaluations of `runs` and of the bases that they started from."""
     return expand(
         f"{RESULTS}/eval/{{run}}/seed{{seed}}/{{file}}",
-        run=bases_of(runs) + list(runs),
+        run=runs,
         seed=seeds,
         file=["scores.json", "samples.parquet"],
     )
 
 
-def study_inputs(runs, seeds):
-    """All that a table or figure may read: records, metrics and evaluations, and the configurations that they must agree with."""
-    files = [f for r in runs for f in S.run_files(r)] + OVERRIDE
-    return [*dict.fromkeys(files), *models(runs, seeds), *metrics(runs, seeds), *scores(runs, seeds)]
+def study_runs(study):
+    return S.runs if study == "main" else S.studies[study]["runs"]
 
 
 def study_seeds(study):
     """A study's own seeds, unless the command line or config.yaml gives some."""
-    return SEEDS if S.seeds_given else S.studies[study].get("seeds", SEEDS)
+    own = S.studies.get(study, {}).get("seeds")
+    return own if own and not S.seeds_given else SEEDS
+
+
+def seed_list(study):
+    return ",".join(map(str, study_seeds(study)))
+
+
+def run_results(runs, seeds):
+    """What tables and figures read of a run: its record, metrics and evaluation, and the configuration that they must agree with."""
+    files = [f for r in runs for f in S.run_files(r)]
+    return [*dict.fromkeys(files), *models(runs, seeds), *metrics(runs, seeds), *scores(runs, seeds)]
+
+
+def study_inputs(study):
+    """The results of a study's runs, and the evaluations of the base models that they started from."""
+    runs, seeds = study_runs(study), study_seeds(study)
+    return run_results(runs, seeds) + scores(bases_of(runs), seeds)
+
+
+TABLES = ("scores", "paired", "claims", "budgets")
+
+
+def table(study, kind, suffix):
+    """Path of a table: main.csv, claims.csv ...; of another study <study>.csv, <study>.claims.csv ..."""
+    stem = study if kind == "scores" else kind if study == "main" else f"{study}.{kind}"
+    return f"{RESULTS}/tables/{stem}.{suffix}"
+
+
+def tables(study, suffix):
+    return [table(study, kind, suffix) for kind in TABLES]
+
+
+def study_tables(study):
+    return [*tables(study, "csv"), *tables(study, "md"), *tables(study, "html"), f"{RESULTS}/tables/{study}.runs.json"]
+
+
+def study_category(study):
+    return "Main comparison" if study == "main" else "Studies"
 
 
 def figure_inputs(name):
-    """What a figure is drawn from; that of the learning rates and that of the regimes read nothing but tables."""
+    """What a figure is drawn from. That of the learning rates and that of the regimes read nothing but tables; figure 4 is about one
+    method, so asking for it trains no other."""
+    if name == "figure_4":
+        return run_results([r for r in S.runs if S.run(r).method == "prefix_rft"], SEEDS)
     if name == "lr_sensitivity":
         return [f"{RESULTS}/tables/lr_grid.csv"]
     if name == "regimes":
-        return [f"{RESULTS}/tables/paired.csv"] + [f"{RESULTS}/tables/{s}.paired.csv" for s in S.studies]
+        return [table(study, "paired", "csv") for study in STUDIES]
     if name == "comparison":
-        return [f"{RESULTS}/tables/main.csv", *study_inputs(S.runs, SEEDS)]
-    return study_inputs(S.runs, SEEDS)
+        return [f"{RESULTS}/tables/main.csv", *study_inputs("main")]
+    return study_inputs("main")
 
 
 def figure_label(name):

@@ -64,4 +64,4 @@ rule evaluate:
 rule evaluations:
     """Target: base models and runs of the main comparison, evaluated."""
     input:
-        scores(S.runs, SEEDS),
+        scores(BASES + S.runs, SEEDS),

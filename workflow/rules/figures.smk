@@ -1,52 +1,71 @@
-"""Tables and figures of the main comparison. One target a figure: `snakemake --cores all figure_4`."""
+"""Tables of the main comparison and of every study, and the figures. One target a figure: `snakemake --cores all figure_4`."""
 
+for study in STUDIES:
 
-rule main_tables:
-    """Scores with intervals, paired differences, budgets and the paper's claims with their verdicts."""
-    input:
-        study_inputs(S.runs, SEEDS),
-        override=OVERRIDE,
-        preset=f"{S.folder}/preset.yaml",
-    output:
-        report(
-            f"{RESULTS}/tables/main.csv",
-            caption="../report/main.rst",
-            category="Results",
-            labels={"study": "main comparison", "what": "scores"},
-        ),
-        report(
-            f"{RESULTS}/tables/paired.csv",
-            caption="../report/paired.rst",
-            category="Results",
-            labels={"study": "main comparison", "what": "paired differences"},
-        ),
-        report(
-            f"{RESULTS}/tables/claims.csv",
-            caption="../report/claims.rst",
-            category="Results",
-            labels={"study": "main comparison", "what": "claims and verdicts"},
-        ),
-        report(
-            f"{RESULTS}/tables/budgets.csv",
-            caption="../report/budgets.rst",
-            category="Results",
-            labels={"study": "main comparison", "what": "budgets"},
-        ),
-        expand(f"{RESULTS}/tables/{{table}}.md", table=["main", "paired", "claims", "budgets"]),
-        hashes=f"{RESULTS}/tables/main.runs.json",
-    log:
-        f"{RESULTS}/logs/tables.main.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/tables.main.tsv"
-    conda:
-        ENVIRONMENT
-    params:
-        override=OVERRIDE_FLAG,
-        results=subpath(output.hashes, ancestor=2),
-        seeds=SEED_LIST,
-    shell:
-        "python -m prefix_rft tables --preset-config {input.preset} {params.override} --results {params.results}"
-        " --study main --seeds {params.seeds} --out {output} > {log} 2>&1"
+    rule:
+        name:
+            f"tables_{study}"
+        input:
+            study_inputs(study),
+            override=OVERRIDE,
+            preset=f"{S.folder}/preset.yaml",
+        output:
+            tables(study, "csv"),
+            md=tables(study, "md"),
+            hashes=f"{RESULTS}/tables/{study}.runs.json",
+        log:
+            f"{RESULTS}/logs/tables.{study}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/tables.{study}.tsv"
+        conda:
+            ENVIRONMENT
+        params:
+            study=study,
+            override=OVERRIDE_FLAG,
+            results=subpath(output.hashes, ancestor=2),
+            seeds=seed_list(study),
+        shell:
+            "python -m prefix_rft tables --preset-config {input.preset} {params.override} --results {params.results}"
+            " --study {params.study} --seeds {params.seeds} --out {output} > {log} 2>&1"
+
+    rule:
+        name:
+            f"html_{study}"
+        input:
+            tables(study, "md"),
+        output:
+            report(
+                table(study, "scores", "html"),
+                caption="../report/main.rst",
+                category=study_category(study),
+                labels={"comparison": study, "table": "scores"},
+            ),
+            report(
+                table(study, "paired", "html"),
+                caption="../report/paired.rst",
+                category=study_category(study),
+                labels={"comparison": study, "table": "paired differences"},
+            ),
+            report(
+                table(study, "claims", "html"),
+                caption="../report/claims.rst",
+                category=study_category(study),
+                labels={"comparison": study, "table": "claims and verdicts"},
+            ),
+            report(
+                table(study, "budgets", "html"),
+                caption="../report/budgets.rst",
+                category=study_category(study),
+                labels={"comparison": study, "table": "budgets"},
+            ),
+        log:
+            f"{RESULTS}/logs/html.{study}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/html.{study}.tsv"
+        conda:
+            ENVIRONMENT
+        shell:
+            "python -m scripts.html_tables {input} > {log} 2>&1"
 
 
 rule dvc_metrics:
@@ -93,7 +112,7 @@ for name in FIGURES:
             name=name,
             override=OVERRIDE_FLAG,
             results=subpath(output.pdf, ancestor=2),
-            seeds=SEED_LIST,
+            seeds=seed_list("main"),
         shell:
             "python -m prefix_rft figure {params.name} --preset-config {input.preset} {params.override}"
             " --results {params.results} --study main --seeds {params.seeds} --out {output.pdf} > {log} 2>&1"
@@ -108,7 +127,7 @@ for name in FIGURES:
 rule tables:
     """Target: the tables of the main comparison."""
     input:
-        rules.main_tables.output,
+        study_tables("main"),
         rules.dvc_metrics.output,
 
 
