@@ -133,13 +133,14 @@ class Learner:
                 if bonus:
                     loss = loss - bonus * entropy / streams.rl_count
                 if prefix_grads and group is groups[0]:
+                    whole = bool(is_prefix[at].all())  # whole demonstrations have no other part
                     part = (loss * is_prefix[at]).sum()
-                    for total, g in zip(
-                        prefix_grads, torch.autograd.grad(part, parameters, retain_graph=True), strict=True
-                    ):
+                    own = torch.autograd.grad(part, parameters, retain_graph=not whole)
+                    for total, g in zip(prefix_grads, own, strict=True):
                         total += g
-                    loss = loss * ~is_prefix[at]
-                loss.sum().backward()
+                    loss = None if whole else loss * ~is_prefix[at]
+                if loss is not None:
+                    loss.sum().backward()
                 out["rl_loss"] += float(rl.detach().sum()) / streams.rl_count
                 out["ce_loss"] += float(ce.detach().sum()) / streams.ce_count
             offset += sum(lengths[i] for i in group)

@@ -124,7 +124,8 @@ class Trainer:
             e.on_policy = e.group < self.minibatch  # the first update of a step starts from pi_old itself
         needed = zip(episodes, self.method.needs_scoring(episodes), strict=True)
         self.learner.score([e for e, n in needed if n and (e.prefix or not e.on_policy)])
-        norms = run.part_norms_every > 0 and t % run.part_norms_every == 0 and any(e.prefix for e in episodes)
+        norms = self.method.samples and run.part_norms_every > 0 and t % run.part_norms_every == 0
+        norms = norms and any(e.prefix for e in episodes)
         outs, streams = [], []
         for first in range(0, run.batch_prompts, self.minibatch):
             mini = [e for e in episodes if first <= e.group < first + self.minibatch]

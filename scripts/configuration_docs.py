@@ -1,0 +1,43 @@
+"""Write docs/configuration.md from the dataclasses that read the configuration: python scripts/configuration_docs.py [OUT]"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from prefix_rft.config import Run, describe
+from prefix_rft.evaluate import Evaluation
+from prefix_rft.io import write_text
+from prefix_rft.tasks import registers
+
+HEAD = """# Configuration
+
+Made from the code by `python scripts/configuration_docs.py`. A key that is not here is refused, with the nearest known one named.
+
+* `config/config.yaml`: preset, seeds, smoke (`--config preset=… seeds=[0,1] smoke=true` on the command line).
+* `config/<preset>/preset.yaml`: runs, studies, labels; its keys are described in `workflow/schemas/preset.schema.yaml`.
+* `config/<preset>/<run>.yaml`: one training run (below). `extends: FILE` takes over another file's keys; a name with `_` in front is no run.
+* `config/<preset>/setup/`: data, base models, demonstration sets, evaluation.
+* `config/<preset>/smoke.yaml`: sections `run`, `run_<method>`, `data`, `base`, `demos`, `evaluation` that win with `smoke=true`.
+
+Values that the paper leaves open have the word *unknown* in their description; ours is the default.
+"""
+SECTIONS = [
+    ("A run: `config/<preset>/<run>.yaml`", Run),
+    ("Evaluation: `setup/evaluation.yaml`, `setup/validation.yaml`", Evaluation),
+    ("Data of task `registers`: `setup/data.yaml` of preset tiny", registers.DataConfig),
+]
+
+
+def text():
+    out = [HEAD]
+    for title, cls in SECTIONS:
+        out += [f"\n## {title}\n", "| key | type | default | meaning |", "|---|---|---|---|"]
+        for key, kind, default, help in describe(cls):
+            shown = "required" if default == "required" else f"`{default}`"
+            out.append(f"| `{key}` | {kind.replace('|', 'or')} | {shown} | {help.replace('|', '/')} |")
+    return "\n".join(out) + "\n"
+
+
+if __name__ == "__main__":
+    write_text(sys.argv[1] if len(sys.argv) > 1 else "docs/configuration.md", text())
