@@ -24,7 +24,9 @@ def save(folder, step, state, identity, keep):
     folder = Path(folder)
     with atomic_dir(folder / f"step-{step:08d}") as temporary:
         torch.save(state, temporary / "state.pt")
-        write_json(temporary / "manifest.json", {"step": step, "sha256": sha256(temporary / "state.pt"), "identity": identity})
+        write_json(
+            temporary / "manifest.json", {"step": step, "sha256": sha256(temporary / "state.pt"), "identity": identity}
+        )
     for old in checkpoints(folder)[:-keep]:
         shutil.rmtree(old)
 

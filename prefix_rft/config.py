@@ -54,7 +54,9 @@ class Rollout:
     group_size: int = opt(8, "trajectories per prompt, N of Eq. 2", ge=1)
     temperature: float = opt(1.0, "sampling temperature in training", gt=0)
     max_response: int = opt(..., "response limit in tokens, the prefix included", ge=1)
-    max_rows: int = opt(512, "rows decoded at once by the native engine; changes memory and speed, never the samples", ge=1)
+    max_rows: int = opt(
+        512, "rows decoded at once by the native engine; changes memory and speed, never the samples", ge=1
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +98,9 @@ class Prefix:
 
 @dataclass(frozen=True, kw_only=True)
 class Luffy:
-    gamma: float = opt(0.1, "g of the shaping p / (p + g) on the demonstration's tokens (LUFFY, arXiv 2504.14945)", gt=0)
+    gamma: float = opt(
+        0.1, "g of the shaping p / (p + g) on the demonstration's tokens (LUFFY, arXiv 2504.14945)", gt=0
+    )
     per_group: int = opt(1, "whole demonstrations per group; they replace rollouts", ge=0)
 
 
@@ -118,15 +122,21 @@ class Run:
     steps: int | None = opt(None, "optimizer steps for SFT, rollout-and-update steps for the others", ge=1)
     epochs: float | None = opt(None, "passes over the demonstrations (SFT only), instead of steps", gt=0)
     batch_prompts: int = opt(..., "prompts a step (SFT: demonstrations a step)", ge=1)
-    minibatch_prompts: int | None = opt(None, "prompts per optimizer update; unset: batch_prompts, one update a step", ge=1)
-    micro_tokens: int = opt(8192, "token budget of one forward and backward pass; changes memory, never the gradient", ge=1)
+    minibatch_prompts: int | None = opt(
+        None, "prompts per optimizer update; unset: batch_prompts, one update a step", ge=1
+    )
+    micro_tokens: int = opt(
+        8192, "token budget of one forward and backward pass; changes memory, never the gradient", ge=1
+    )
     optimizer: Optimizer = opt(..., "AdamW")
     rollout: Rollout | None = opt(None, "sampling; every method but SFT needs it")
     objective: Objective = opt(Objective(), "clip and entropy bonus")
     prefix: Prefix = opt(Prefix(), "read by prefix_rft")
     luffy: Luffy = opt(Luffy(), "read by luffy")
     checkpoint: Checkpoint = opt(Checkpoint(), "when the run saves itself")
-    part_norms_every: int = opt(1, "steps between logged gradient norms of prefix part and rollout part; 0: never", ge=0)
+    part_norms_every: int = opt(
+        1, "steps between logged gradient norms of prefix part and rollout part; 0: never", ge=0
+    )
     device: str = opt("auto", "auto: cuda if there is one, else cpu", choices=("auto", "cpu", "cuda"))
     dtype: str = opt("float32", "dtype of the forward pass; the weights stay float32", choices=("float32", "bfloat16"))
 
@@ -143,7 +153,9 @@ class Run:
                 raise ValueError(f"minibatch_prompts: {mini} does not divide batch_prompts = {self.batch_prompts}")
             share = {"prefix_rft": self.prefix.per_group, "luffy": self.luffy.per_group}.get(self.method, 0)
             if share > self.rollout.group_size:
-                raise ValueError(f"{self.method}.per_group: {share} is more than rollout.group_size = {self.rollout.group_size}")
+                raise ValueError(
+                    f"{self.method}.per_group: {share} is more than rollout.group_size = {self.rollout.group_size}"
+                )
             if self.method == "prefix_rft" and self.prefix.baseline == "outside" and share == self.rollout.group_size:
                 raise ValueError("prefix.baseline: outside needs a plain rollout in the group; per_group leaves none")
         if self.prefix.low_start > self.prefix.high or self.prefix.low_end > self.prefix.high:

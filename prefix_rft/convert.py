@@ -8,6 +8,7 @@ Left out: other architectures' tokenizers, and quantising back.
 """
 
 import importlib.util
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,7 +48,9 @@ def find_gguf(config: BaseConfig) -> Path:
         )
     files = sorted(Path(spec.submodule_search_locations[0]).rglob("*.gguf"))
     if len(files) != 1:
-        raise UserError(f"key 'package' = {config.package!r}: holds {len(files)} GGUF files, must be 1; name one with key 'path'")
+        raise UserError(
+            f"key 'package' = {config.package!r}: holds {len(files)} GGUF files, must be 1; name one with key 'path'"
+        )
     return files[0]
 
 
@@ -92,7 +95,10 @@ def answer(folder: Path, question: str, max_new_tokens: int = 24) -> str:
 def make(config: BaseConfig, data: Path, out: Path) -> dict:
     """Fill the folder `out`; returns what base.json says. `data` is not read: the model is not trained here."""
     from transformers import GenerationConfig
+    from transformers.utils import logging
 
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()  # a log file is no place for it
     source = find_gguf(config)
     model, tokenizer = load_gguf(source)
     stops = []

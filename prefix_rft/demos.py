@@ -114,7 +114,8 @@ def build(config: DemosConfig, data: Path, tokenizer) -> tuple[list[dict], dict]
         funnel.step("verify", lambda row: wrong.get(row["row"]))
         if type(task).check_demonstration is not Task.check_demonstration:
             bad = funnel.step(
-                "consistent", lambda row: task.check_demonstration(row["response"], problems[row["problem_id"]]["answer"])
+                "consistent",
+                lambda row: task.check_demonstration(row["response"], problems[row["problem_id"]]["answer"]),
             )
             funnel.steps[-1]["kinds"] = dict(Counter(d["reason"].partition(":")[0] for d in bad).most_common())
     if config.max_tokens is not None:

@@ -59,7 +59,9 @@ def step_metrics(episodes, outs, streams, window_low, demo_lengths):
         "prefix_ratio": mean(len(e.prefix) / demo_lengths[e.start.demo_id] for e in hybrid),
         "window_low": window_low,
         "clip_fraction_prefix": ratio(sum(o["clipped_prefix"] for o in outs), sum(o["clippable_prefix"] for o in outs)),
-        "clip_fraction_rollout": ratio(sum(o["clipped_rollout"] for o in outs), sum(o["clippable_rollout"] for o in outs)),
+        "clip_fraction_rollout": ratio(
+            sum(o["clipped_rollout"] for o in outs), sum(o["clippable_rollout"] for o in outs)
+        ),
         "groups_all_right": mean(all(r) for r in rewards.values()),
         "groups_all_wrong": mean(not any(r) for r in rewards.values()),
         "mismatch": float(np.concatenate(gaps).mean()) if gaps else None,

@@ -48,7 +48,9 @@ def load_problems(data, split, demos, task, tokenizer, stops):
             prompts[r["prompt"]] = task.prompt_ids(tokenizer, r["prompt"])
         problems.append(Problem(r["id"], prompts[r["prompt"]], r["answer"], by_problem.pop(r["id"], [])))
     if by_problem and all(not p.demos for p in problems):
-        raise UserError(f"{demo_path}: no demonstration belongs to a problem of {path} (first: {next(iter(by_problem))!r})")
+        raise UserError(
+            f"{demo_path}: no demonstration belongs to a problem of {path} (first: {next(iter(by_problem))!r})"
+        )
     return problems
 
 

@@ -167,13 +167,19 @@ class _Pool:
                 elif worker in answered or late:
                     worker.kill()
                     if worker.job is not None:
-                        what = f"timed out after {self.seconds:g} s" if late and worker not in answered else "the verifier died"
+                        what = (
+                            f"timed out after {self.seconds:g} s"
+                            if late and worker not in answered
+                            else "the verifier died"
+                        )
                         results[worker.job] = (None, what)
                         left -= 1
                     elif not worker.ready:
                         failed_starts += 1
                         if failed_starts > 2:
-                            raise UserError("verifier: its workers do not start; try: python -m prefix_rft.rewards_worker")
+                            raise UserError(
+                                "verifier: its workers do not start; try: python -m prefix_rft.rewards_worker"
+                            )
                     self.workers[i] = _Worker()
         return results
 
@@ -273,7 +279,9 @@ class Verifier:
                 else:
                     self.cache[key] = verdict
         if slow:
-            for key, (correct, reason) in zip(slow, self.pool.judge([(_clean(g), _clean(a)) for g, a in slow]), strict=True):
+            for key, (correct, reason) in zip(
+                slow, self.pool.judge([(_clean(g), _clean(a)) for g, a in slow]), strict=True
+            ):
                 self.cache[key] = Verdict(correct, key[0], reason)
         verdicts = [self.cache[key] for key in keys]
         if len(self.cache) > CACHE:

@@ -36,8 +36,12 @@ def run_config(**changes):
 def small_model(seed=0, **changes):
     torch.manual_seed(seed)
     shape = dict(vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4)
-    shape |= dict(num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.4, eos_token_id=1, pad_token_id=0)
-    model = LlamaForCausalLM(LlamaConfig(**(shape | dict(tie_word_embeddings=False, attn_implementation="sdpa") | changes)))
+    shape |= dict(
+        num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.4, eos_token_id=1, pad_token_id=0
+    )
+    model = LlamaForCausalLM(
+        LlamaConfig(**(shape | dict(tie_word_embeddings=False, attn_implementation="sdpa") | changes))
+    )
     return model.eval()
 
 
@@ -93,10 +97,14 @@ def make_world(folder: Path):
 def _learn_by_heart(model, tokenizer, demos, problems, updates=75):
     """So many SFT updates that some answers are right and some wrong: without both there is no gradient to test."""
     prompts = {p["id"]: registers.TASK.prompt_ids(tokenizer, p["prompt"]) for p in problems}
-    run = run_config(method="sft", demos="strong", micro_tokens=4096, optimizer={"lr": 0.01, "schedule": "linear", "final": 0.1})
+    run = run_config(
+        method="sft", demos="strong", micro_tokens=4096, optimizer={"lr": 0.01, "schedule": "linear", "final": 0.1}
+    )
     learner, method = Learner(model, run, updates), get_method(run)
     for _ in range(updates):
-        episodes = [episode(i, prompts[d["problem_id"]], d["response_ids"], [], 1.0, sample=False) for i, d in enumerate(demos)]
+        episodes = [
+            episode(i, prompts[d["problem_id"]], d["response_ids"], [], 1.0, sample=False) for i, d in enumerate(demos)
+        ]
         learner.update(episodes, method.weigh(episodes))
 
 

@@ -30,7 +30,12 @@ def weights(streams, logp, old):
     logp = torch.tensor(logp, dtype=torch.float64, requires_grad=True)
     to = lambda x: torch.as_tensor(x)  # noqa: E731
     loss, clipped = rl_terms(
-        logp, torch.tensor(old, dtype=torch.float64), to(streams.advantage), to(streams.surrogate), streams.gamma, Clip()
+        logp,
+        torch.tensor(old, dtype=torch.float64),
+        to(streams.advantage),
+        to(streams.surrogate),
+        streams.gamma,
+        Clip(),
     )
     loss.sum().backward()
     return (-logp.grad).numpy(), loss.detach().numpy(), clipped.numpy()
@@ -91,7 +96,9 @@ def test_luffy_by_hand():
     method = get_method(run_config(method="luffy", demos="d", rollout=EIGHT))
     starts = method.compose(PROBLEM, 0.5, np.random.default_rng(0))
     assert [s.prefix for s in starts] == [[]] * 7 + [DEMO] and not starts[-1].sample
-    episodes = [episode(0, [5, 6], [], [7, 1], 0.0) for _ in range(7)] + [episode(0, [5, 6], [8, 1], [], 1.0, sample=False)]
+    episodes = [episode(0, [5, 6], [], [7, 1], 0.0) for _ in range(7)] + [
+        episode(0, [5, 6], [8, 1], [], 1.0, sample=False)
+    ]
     streams = method.weigh(episodes)
     assert streams.surrogate.tolist() == [PLAIN] * 14 + [SHAPED] * 2
     logp = np.log([0.5] * 14 + [0.3, 0.9])
@@ -108,14 +115,18 @@ def test_sft_streams():
     method = get_method(run_config(method="sft", demos="d"))
     start = method.compose(PROBLEM, 0.0, np.random.default_rng(0))
     assert len(start) == 1 and start[0].prefix == DEMO and not start[0].sample
-    streams = method.weigh([episode(0, [5], DEMO, [], 1.0, sample=False), episode(1, [5], [3, 1], [], 1.0, sample=False)])
+    streams = method.weigh(
+        [episode(0, [5], DEMO, [], 1.0, sample=False), episode(1, [5], [3, 1], [], 1.0, sample=False)]
+    )
     assert streams.ce_weight.tolist() == [1.0] * 12 and streams.ce_count == 12
 
 
 def test_without_demonstration_is_plain_rft():
     bare = Problem("p", [5], "", [])
     for name in ("prefix_rft", "luffy"):
-        starts = get_method(run_config(method=name, demos="d", rollout=EIGHT)).compose(bare, 0.5, np.random.default_rng(0))
+        starts = get_method(run_config(method=name, demos="d", rollout=EIGHT)).compose(
+            bare, 0.5, np.random.default_rng(0)
+        )
         assert len(starts) == 8 and not any(s.prefix for s in starts)
 
 
@@ -160,7 +171,13 @@ def test_prefix_length_bounds():
 
 def test_top_entropy():
     assert top_entropy(np.array([1.0, 5, 3, 9]), np.array([1, 1, 1, 0], bool), 1 / 3).tolist() == [0, 1, 0, 0]
-    assert top_entropy(np.array([2.0, 2, 2, 2, 2]), np.ones(5, bool), 0.2).tolist() == [1, 0, 0, 0, 0]  # ties: the earlier
+    assert top_entropy(np.array([2.0, 2, 2, 2, 2]), np.ones(5, bool), 0.2).tolist() == [
+        1,
+        0,
+        0,
+        0,
+        0,
+    ]  # ties: the earlier
 
 
 def test_entropy_ranking_spans_the_mini_batch():

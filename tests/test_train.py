@@ -65,7 +65,9 @@ def test_writes_all_that_a_run_must(world, tmp_path):
 
 def test_prefixes_are_the_demonstrations_own_ids(world, tmp_path):
     """What the engine continues is prompt ids + the first ids of the stored demonstration, nothing decoded between."""
-    trainer = train.Trainer(train_args(world, config_file(tmp_path / "c.yaml", **PREFIX), checkpoints=str(tmp_path / "ck")))
+    trainer = train.Trainer(
+        train_args(world, config_file(tmp_path / "c.yaml", **PREFIX), checkpoints=str(tmp_path / "ck"))
+    )
     stored = {r["demo_id"]: r["response_ids"] for r in read_parquet(world / "data" / "demos.strong.parquet")}
     asked = []
     generate = trainer.engine.generate
@@ -190,11 +192,16 @@ def test_resume_under_another_configuration_or_data_is_refused(world, tmp_path):
     args.data = str(other / "data")
     with pytest.raises(UserError, match=r"made under another data\.problems\.train\.parquet"):
         train.main(args)
-    assert sorted(p.name for p in Path(args.checkpoints).glob("step-*")) == ["step-00000001", "step-00000002"]  # nothing lost
+    assert sorted(p.name for p in Path(args.checkpoints).glob("step-*")) == [
+        "step-00000001",
+        "step-00000002",
+    ]  # nothing lost
 
 
 def test_a_run_with_fewer_steps_than_asked_fails(world, tmp_path, monkeypatch):
-    args = train_args(world, config_file(tmp_path / "c.yaml"), checkpoints=str(tmp_path / "ck"), out=str(tmp_path / "out"))
+    args = train_args(
+        world, config_file(tmp_path / "c.yaml"), checkpoints=str(tmp_path / "ck"), out=str(tmp_path / "out")
+    )
     update = train.Learner.update
     calls = []
 
@@ -214,7 +221,9 @@ def test_bad_input_is_named_before_any_work(world, tmp_path, monkeypatch):
     def refused(match, sets=(), **changes):
         config = config_file(tmp_path / "bad.yaml", **changes)
         with pytest.raises(UserError, match=match):
-            train.main(train_args(world, config, set=list(sets), checkpoints=str(tmp_path / "ck"), out=str(tmp_path / "out")))
+            train.main(
+                train_args(world, config, set=list(sets), checkpoints=str(tmp_path / "ck"), out=str(tmp_path / "out"))
+            )
         assert not (tmp_path / "out").exists()
 
     refused(r"unknown key 'optimiser' = .*did you mean 'optimizer'", optimiser={"lr": 1})
@@ -222,7 +231,10 @@ def test_bad_input_is_named_before_any_work(world, tmp_path, monkeypatch):
     refused(r"key 'steps' = 2.5: must be a whole number", steps=2.5)
     refused(r"method = 'prefixrft': must be one of luffy, prefix_rft, rft, sft", method="prefixrft")
     refused(r"key 'demos' is missing: method luffy", method="luffy")
-    refused(r"has a prompt of \d+ tokens; with max_response = 127 it exceeds", rollout={"group_size": 4, "max_response": 127})
+    refused(
+        r"has a prompt of \d+ tokens; with max_response = 127 it exceeds",
+        rollout={"group_size": 4, "max_response": 127},
+    )
     refused(r"raise the limit or filter", **PREFIX | {"rollout": {"group_size": 4, "max_response": 5}})
     refused(r"demos.nowhere.parquet: no such file", **PREFIX | {"demos": "nowhere"})
     refused(r"per_group: 5 is more than rollout.group_size = 4", **PREFIX, prefix={"per_group": 5})

@@ -50,7 +50,9 @@ class PrefixRFT(Method):
         if cfg.baseline == "outside":  # R of a hybrid counts even where all rewards agree
             return [True] * len(episodes)
         ranked = cfg.keep == "top"  # the ranking spans the prefixes of the whole mini-batch
-        return [a or (ranked and bool(e.prefix)) for a, e in zip(super().needs_scoring(episodes), episodes, strict=True)]
+        return [
+            a or (ranked and bool(e.prefix)) for a, e in zip(super().needs_scoring(episodes), episodes, strict=True)
+        ]
 
     def weigh(self, episodes):
         cfg = self.run.prefix
@@ -62,7 +64,9 @@ class PrefixRFT(Method):
             hybrid = per_token(episodes, [bool(e.prefix) for e in episodes]).astype(bool)
             reward = per_token(episodes, [e.reward for e in episodes])
             # plain rows and prefixes against the mean of the plain rows; the hybrid's continuation gets R itself
-            advantage = reward - np.where(hybrid & ~copied, 0.0, per_token(episodes, [means[e.group] for e in episodes]))
+            advantage = reward - np.where(
+                hybrid & ~copied, 0.0, per_token(episodes, [means[e.group] for e in episodes])
+            )
         kept = copied
         if cfg.keep == "top":  # step 7: ranked over the mini-batch
             kept = top_entropy(np.concatenate([e.entropies for e in episodes]), copied, cfg.keep_share)

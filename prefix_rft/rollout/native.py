@@ -56,10 +56,20 @@ class NativeEngine:
         for layer in body.layers:
             a, mlp = layer.self_attn, layer.mlp
             scale = self.head_dim**-0.5
-            qkv = [interleave(a.q_proj.weight, self.heads) * scale, interleave(a.k_proj.weight, self.kv_heads), a.v_proj.weight]
+            qkv = [
+                interleave(a.q_proj.weight, self.heads) * scale,
+                interleave(a.k_proj.weight, self.kv_heads),
+                a.v_proj.weight,
+            ]
             bias = None
             if a.q_proj.bias is not None:
-                bias = torch.cat([interleave(a.q_proj.bias, self.heads) * scale, interleave(a.k_proj.bias, self.kv_heads), a.v_proj.bias])
+                bias = torch.cat(
+                    [
+                        interleave(a.q_proj.bias, self.heads) * scale,
+                        interleave(a.k_proj.bias, self.kv_heads),
+                        a.v_proj.bias,
+                    ]
+                )
             self.layers.append(
                 (
                     (torch.cat(qkv) * layer.input_layernorm.weight).t().contiguous(),
@@ -130,7 +140,9 @@ class NativeEngine:
         """
         for i, (p, n) in enumerate(zip(prompts, max_new, strict=True)):
             if len(p) + n > self.window:
-                raise UserError(f"prompt {i}: {len(p)} tokens + {n} new ones exceed the model's window of {self.window}")
+                raise UserError(
+                    f"prompt {i}: {len(p)} tokens + {n} new ones exceed the model's window of {self.window}"
+                )
         out = [Completion([], np.zeros(0), False) for _ in prompts]
         order = sorted((i for i in range(len(prompts)) if max_new[i] > 0), key=lambda i: len(prompts[i]))
         for start in range(0, len(order), self.max_rows):
