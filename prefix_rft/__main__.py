@@ -4,6 +4,7 @@ import argparse
 import importlib
 import logging
 import os
+import signal
 import sys
 
 from .errors import UserError
@@ -41,6 +42,8 @@ def main(argv=None):
         format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr
     )
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # a terminated job leaves no temporary files; `train` replaces this by saving itself
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         return args.main(args) or 0
     except UserError as e:

@@ -1,0 +1,50 @@
+"""Copy the tables, figures and run hashes of a results folder to docs/, and write a page that shows them.
+
+    python scripts/publish.py results/tiny docs/results/tiny
+
+Models and samples are not copied. The page says what was run; what it means is written by hand in docs/findings.md.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from prefix_rft.errors import UserError
+from prefix_rft.io import read_json, write_json, write_text
+
+
+def publish(results: Path, out: Path):
+    tables = sorted(p for p in (results / "tables").glob("*") if p.suffix in (".csv", ".md", ".json"))
+    if not tables:
+        raise UserError(f"{results}/tables: holds no table; make it with snakemake --cores all")
+    figures = sorted(p for p in (results / "figures").glob("*") if p.suffix in (".png", ".csv"))
+    for folder, files in (("tables", tables), ("figures", figures)):
+        shutil.rmtree(out / folder, ignore_errors=True)
+        (out / folder).mkdir(parents=True)
+        for file in files:
+            shutil.copy(file, out / folder / file.name)
+    runs = {}
+    for path in sorted((results / "runs").glob("*/seed*/run.json")):
+        record = read_json(path)
+        keys = ("config_hash", "model_sha256", "data", "init", "budget", "git_revision", "versions", "hardware", "command")
+        runs[f"{record['run']}/seed{record['seed']}"] = {k: record[k] for k in keys}
+    write_json(out / "runs.json", runs)
+    shutil.copy(results / "data" / "data.json", out / "data.json")
+    shutil.copy(results / "data" / "demos.report.json", out / "demos.report.json")
+    for path in sorted((results / "models").glob("*/base.json")):
+        shutil.copy(path, out / f"{path.parent.name}.json")
+    page = [
+        f"# Results of preset `{results.name}`",
+        f"Copied from a results folder by `python scripts/publish.py {results} {out}`. `runs.json` has the hashes, budgets, versions"
+        " and commands of every run; the models are not committed.",
+    ]
+    for table in (p for p in tables if p.suffix == ".md"):
+        page += [f"## {table.stem}", table.read_text(encoding="utf-8").strip()]
+    page += ["## Figures"] + [f"![{p.stem}](figures/{p.name})" for p in figures if p.suffix == ".png"]
+    write_text(out / "README.md", "\n\n".join(page) + "\n")
+
+
+if __name__ == "__main__":
+    publish(Path(sys.argv[1]), Path(sys.argv[2]))
