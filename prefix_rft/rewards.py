@@ -2,8 +2,10 @@ r"""Verifiers: is the final answer of a response right? Also the command `score`
 
 `exact` compares strings in process (task `registers`). `math` compares by math-verify, behind a fast path for plain numbers and
 equal strings that never contradicts it. math-verify (and sympy under it) can run for ever or eat all memory on what a model
-writes, and a thread cannot be stopped: so it runs in worker *processes* (`rewards_worker.py`), each answer against a wall
-clock. A stuck worker is killed and replaced; its answer is judged None, which callers count apart from wrong.
+writes, and a thread cannot be stopped: so it runs in worker *processes* (`rewards_worker.py`), each answer under a limit of
+CPU time that the kernel enforces, and under a wall clock that the parent enforces. A worker over either is killed and replaced;
+its answer is judged None, which callers count apart from wrong. The CPU limit is the tighter one: how long a machine takes that
+is busy with other things must not decide a reward.
 
 Only the final answer counts, the last one a response gives: `\boxed{...}` or `#### ...`, else "answer is ...".
 Left out: multiple choice, symbolic equality of whole responses.
@@ -13,6 +15,7 @@ import json
 import os
 import re
 import selectors
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +30,7 @@ from .io import read_jsonl, write_jsonl
 LONGEST = 2000  # characters of a final answer; a longer one is no final answer
 CACHE = 200_000  # judged answers kept in memory
 START_LIMIT = 300  # seconds a worker may take to import math-verify on a busy machine
+WALL = 12  # the wall clock of an answer, in CPU limits: it stops what waits instead of computing
 
 
 @dataclass(frozen=True)
@@ -105,20 +109,23 @@ def compare_fast(given: str, right: str) -> tuple[bool, str] | None:
 class _Worker:
     """One process that judges one (given, right) pair at a time."""
 
-    def __init__(self):
+    def __init__(self, cpu_seconds):
         env = dict(os.environ, OMP_NUM_THREADS="1", PYTHONHASHSEED="0", TOKENIZERS_PARALLELISM="false")
         root = str(Path(__file__).resolve().parents[1])
         env["PYTHONPATH"] = os.pathsep.join(p for p in (root, env.get("PYTHONPATH")) if p)
         # A new interpreter, not a fork: the parent has threads, a CUDA context and gigabytes of weights.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "prefix_rft.rewards_worker"], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            [sys.executable, "-m", "prefix_rft.rewards_worker", str(cpu_seconds)],
+            env=env,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
         self.ready = False
         self.job = None
         self.deadline = time.monotonic() + START_LIMIT
 
-    def submit(self, job, pair, seconds):
-        self.job, self.deadline = job, time.monotonic() + seconds
+    def submit(self, job, pair, wall_seconds):
+        self.job, self.deadline = job, time.monotonic() + wall_seconds
         try:
             self.process.stdin.write(json.dumps(pair).encode() + b"\n")
             self.process.stdin.flush()
@@ -126,29 +133,31 @@ class _Worker:
             pass  # it died: its closed output is seen by the next select
 
     def kill(self):
-        self.process.kill()
+        if self.process.poll() is None:
+            self.process.kill()
         self.process.wait()
         self.process.stdin.close()
         self.process.stdout.close()
 
 
 class _Pool:
-    """`count` workers; `judge(pairs)` gives (correct, reason) in order. Workers start when first needed."""
+    """`count` workers; `judge(pairs)` gives (correct, reason) in order. Workers start when first needed. `seconds` of CPU
+    time an answer, `wall_seconds` of a clock."""
 
-    def __init__(self, count, seconds):
-        self.count, self.seconds = count, seconds
+    def __init__(self, count, seconds, wall_seconds):
+        self.count, self.seconds, self.wall_seconds = count, seconds, wall_seconds
         self.workers = []
 
     def judge(self, pairs):
         results, todo, failed_starts = [None] * len(pairs), deque(range(len(pairs))), 0
         while len(self.workers) < min(self.count, len(pairs)):
-            self.workers.append(_Worker())
+            self.workers.append(_Worker(self.seconds))
         left = len(pairs)
         while left:
             for worker in self.workers:
                 if worker.ready and worker.job is None and todo:
                     job = todo.popleft()
-                    worker.submit(job, pairs[job], self.seconds)
+                    worker.submit(job, pairs[job], self.wall_seconds)
             with selectors.DefaultSelector() as selector:
                 # a ready worker that has nothing to do is watched too: it may have died
                 for worker in self.workers:
@@ -165,14 +174,11 @@ class _Pool:
                     results[worker.job] = tuple(json.loads(line))
                     worker.job, left = None, left - 1
                 elif worker in answered or late:
+                    if not late:
+                        worker.process.wait()  # its output is closed: it is ending, and its exit code says why
                     worker.kill()
                     if worker.job is not None:
-                        what = (
-                            f"timed out after {self.seconds:g} s"
-                            if late and worker not in answered
-                            else "the verifier died"
-                        )
-                        results[worker.job] = (None, what)
+                        results[worker.job] = (None, self._why(worker, late and worker not in answered))
                         left -= 1
                     elif not worker.ready:
                         failed_starts += 1
@@ -180,8 +186,14 @@ class _Pool:
                             raise UserError(
                                 "verifier: its workers do not start; try: python -m prefix_rft.rewards_worker"
                             )
-                    self.workers[i] = _Worker()
+                    self.workers[i] = _Worker(self.seconds)
         return results
+
+    def _why(self, worker, late):
+        if late:
+            return f"timed out after {self.wall_seconds:g} s"
+        over = worker.process.returncode == -signal.SIGXCPU
+        return f"timed out after {self.seconds:g} s of CPU time" if over else "the verifier died"
 
     def close(self):
         for worker in self.workers:
@@ -212,7 +224,7 @@ class Verifier:
     task      a task (its `extract` finds the final answer and its `verifier` says how to compare), a task's name, or the
               name of a verifier, "math" or "exact"
     workers   processes of the math verifier
-    timeout   wall-clock seconds an answer may take
+    timeout   seconds of CPU time an answer may take, rounded up; by the clock it may take 12 times as long
 
     Entering it runs the self-test: known right answers must be judged right and wrong ones wrong, or `UserError` stops
     the run, because a broken verifier looks like a model that never learns.
@@ -228,7 +240,7 @@ class Verifier:
                 task = get_task(task)
             self.kind, self.extract, golden = task.verifier, task.extract, getattr(task, "golden", [])
         self.golden = golden
-        self.pool = _Pool(workers, timeout) if self.kind == "math" else None
+        self.pool = _Pool(workers, timeout, WALL * timeout) if self.kind == "math" else None
         self.cache = {}
 
     def __enter__(self):

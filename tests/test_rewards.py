@@ -86,12 +86,14 @@ def test_verdicts_and_cache(math):
         math.score(["a"], [])
 
 
-def test_a_worker_that_hangs_is_killed_and_replaced_and_the_answer_counts_as_not_judged():
-    with Verifier("math", workers=1, timeout=2) as verifier:
+@pytest.mark.parametrize(("seconds", "clock", "reason"), [(1, 60, "1 s of CPU time"), (60, 2, "2 s")])
+def test_a_worker_that_hangs_is_killed_and_replaced_and_the_answer_counts_as_not_judged(seconds, clock, reason):
+    with Verifier("math", workers=1, timeout=seconds) as verifier:
+        verifier.pool.wall_seconds = clock
         stuck = verifier.pool.workers[0].process
         verdicts = verifier.score([rf"\boxed{{{HANGS}}}", r"\boxed{\frac{4}{2}}", "#### 3"], ["1", "2", "3"])
-        assert [v.correct for v in verdicts] == [None, True, True]
-        assert verdicts[0].reason == "timed out after 2 s"
+        assert [v.correct for v in verdicts] == [None, True, True], verdicts
+        assert verdicts[0].reason == f"timed out after {reason}"
         assert stuck.poll() is not None  # really dead
         replacement = verifier.pool.workers[0].process
         assert replacement.pid != stuck.pid and replacement.poll() is None
