@@ -108,7 +108,7 @@ def test_worked_solutions_are_rewritten_to_one_form():
 def test_the_generator_has_wrong_solutions_and_the_check_finds_them():
     found = [check_demonstration(worked(s, a), plain_number(a)) for _, _, a, s in draw(0, 1500)]
     share = sum(r is not None for r in found) / len(found)
-    assert 0.02 < share < 0.12  # 5.4 % of 10,000
+    assert 0.02 < share < 0.12  # 5.3 % of 10,000
     assert any(r and r.startswith("wrong calculation") for r in found)
 
 
