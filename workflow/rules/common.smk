@@ -165,9 +165,9 @@ def figure_label(name):
 def grid_scores():
     """scores.json of every run, rate and seed of preset.yaml's lr_grid."""
     grid = S.lr_grid or {"methods": [], "rates": []}
-    return expand(
-        f"{RESULTS}/lr_grid/{{run}}/lr{{lr}}/seed{{seed}}/validation/scores.json",
-        run=grid["methods"],
-        lr=[f"{float(rate):g}" for rate in grid["rates"]],
-        seed=grid.get("seeds", [0]),
-    )
+    return [
+        f"{RESULTS}/lr_grid/{run}/lr{float(rate):g}/seed{seed}/validation/scores.json"
+        for run in grid["methods"]
+        for rate in grid["rates"] + grid.get("further", {}).get(run, [])
+        for seed in grid.get("seeds", [0])
+    ]
