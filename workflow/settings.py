@@ -149,7 +149,7 @@ def check_names(settings: Settings, file: str):
         raise UserError(f"{settings.folder}/setup/bases: has no base model (one YAML file each)")
     todo, seen = settings.all_runs(), set()
     while todo:
-        name = todo.pop()
+        name = todo.pop(0)
         if name in seen:
             continue
         seen.add(name)
