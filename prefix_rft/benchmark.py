@@ -176,12 +176,9 @@ def flops(model, prompt_tokens, new_tokens, rows):
     head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     parameters = sum(p.numel() for p in model.parameters()) - model.get_input_embeddings().weight.numel()
     length = prompt_tokens + new_tokens
-    attention = lambda first, last: (
-        4 * config.num_hidden_layers * config.num_attention_heads * head * (last**2 - first**2) / 2
-    )  # noqa: E731
-    unique = rows  # the prompt is counted for each row; sharing it is a saving
-    rollout = unique * (2 * parameters * length + attention(0, length))
-    forward = rows * (2 * parameters * length + attention(0, length))
+    attention = 4 * config.num_hidden_layers * config.num_attention_heads * head * length**2 / 2
+    # the rollout's pass and the update's are the same sum: the prompt is counted for each row, sharing it is a saving
+    rollout = forward = rows * (2 * parameters * length + attention)
     return rollout, rollout + 3.5 * forward  # pi_old's pass of the second half; forward, and backward of twice the work
 
 
