@@ -57,6 +57,18 @@ def test_samples_do_not_depend_on_the_batch():
     assert [c.ids for c in other] != [c.ids for c in whole]
 
 
+def test_same_seed_gives_the_same_bits_wherever_memory_lies():
+    model, rng = small_model(hidden_size=32, intermediate_size=64), np.random.default_rng(0)
+    prompts = [rng.integers(2, 32, rng.integers(5, 30)).tolist() for _ in range(16)]
+    seen = set()
+    for _ in range(20):
+        pushed_around = [np.empty(int(n), np.float32) for n in rng.integers(1, 5000, 100)]
+        out = make_engine("native", model, [1]).generate(prompts, [40] * 16, Sampling(1.0, 3))
+        seen.add(b"".join(c.logprobs.tobytes() for c in out))
+        del pushed_around
+    assert len(seen) == 1
+
+
 def test_samples_follow_the_distribution():
     """4,000 first tokens after one prompt against the model's probabilities (chi-squared)."""
     model, prompt = small_model(), [3, 4, 5]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from small import RUN, make_world, train_args
+from small import RUN, make_world, small_model, train_args
+from transformers import AutoTokenizer
 
 from prefix_rft import train
 from prefix_rft.config import config_hash, load_run
@@ -261,8 +262,17 @@ def test_a_full_disk_during_a_checkpoint_loses_nothing(world, tmp_path, monkeypa
 
 
 def test_sft_learns_and_reports_epochs(world, tmp_path):
-    out = once(world, tmp_path, method="sft", demos="strong", steps=None, epochs=5)
-    rows = read_jsonl(out / "metrics.jsonl")
+    """From random weights, which know nothing."""
+    AutoTokenizer.from_pretrained(world / "base").save_pretrained(tmp_path / "random")
+    small_model(vocab_size=24).save_pretrained(tmp_path / "random")
+    config = config_file(
+        tmp_path / "c.yaml", method="sft", demos="strong", steps=None, epochs=5, optimizer={"lr": 0.01}
+    )
+    args = train_args(
+        world, config, init=str(tmp_path / "random"), out=str(tmp_path / "o"), checkpoints=str(tmp_path / "k")
+    )
+    assert train.main(args) == 0
+    rows = read_jsonl(tmp_path / "o" / "metrics.jsonl")
     assert len(rows) == 5 * 24 // 4 and rows[-1]["epoch"] == 5
     assert rows[-1]["ce_loss"] < 0.7 * rows[0]["ce_loss"]
 

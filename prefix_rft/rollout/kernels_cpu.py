@@ -12,10 +12,13 @@ import numpy as np
 import torch
 
 LOG2E = np.float32(1 / math.log(2))
-compiled = numba.njit(cache=True, fastmath=True, error_model="numpy", boundscheck=False)
+# Only sums may be reordered. With multiply-add contraction a loop's vector and scalar versions round differently, and which
+# of them runs can depend on where the arrays lie in memory: the same seed would not give the same bits.
+compiled = numba.njit(cache=True, fastmath={"reassoc", "nsz", "nnan", "ninf"}, error_model="numpy", boundscheck=False)
+exact = numba.njit(cache=True, error_model="numpy", boundscheck=False)
 
 
-@compiled
+@exact
 def _exp_parts(x):
     """e**x = 2**n * 2**f: (2**f by its series on [-0.5, 0.5], the bits of 2**n as an integer). Relative error below 5e-6
     for |x| <= 87. A call of math.exp, or a table of powers, would keep LLVM from using vector instructions."""
@@ -44,7 +47,7 @@ def _norm(x, eps, out):
             out[b, i] = x[b, i] * scale
 
 
-@compiled
+@exact
 def _silu_mul(gate_up, bits, powers, out):
     """bits int32 and powers float32 [width]: one buffer seen in two ways."""
     rows, width = out.shape
@@ -84,11 +87,12 @@ def _attend(qkv, position, cos, sin, keys, values, scores, bits, powers, out):
                 top = scores[0]
                 for t in range(length):
                     top = max(top, scores[t])
-                total = np.float32(0.0)
                 for t in range(length):
                     scores[t], bits[t] = _exp_parts(scores[t] - top)
                 for t in range(length):
                     scores[t] *= powers[t]
+                total = np.float32(0.0)
+                for t in range(length):
                     total += scores[t]
                 scale = np.float32(1.0) / total
                 for d in range(dim):
