@@ -41,7 +41,7 @@ def test_log_probs_are_the_models(name, temperature):
     out = make_engine("native", model, [1, 7]).generate(prompts, limits, Sampling(temperature, 3))
     assert len({tuple(c.ids) for c in (out[3], out[7], out[8])}) == 3  # one prompt, three samples
     for p, limit, c in zip(prompts, limits, out, strict=True):
-        np.testing.assert_allclose(c.logprobs, reference(model, p, c.ids, temperature), atol=2e-5)
+        np.testing.assert_allclose(c.logprobs, reference(model, p, c.ids, temperature), atol=1e-4)
         assert c.finished == (c.ids[-1] in (1, 7)) and not set(c.ids[:-1]) & {1, 7}
         assert len(c.ids) == limit or c.finished
 
@@ -98,7 +98,7 @@ def test_sync_takes_over_new_weights():
     assert np.abs(stale.logprobs - reference(model, prompt, stale.ids)).max() > 1e-3
     engine.sync(model)
     fresh = engine.generate([prompt], [20], Sampling(1.0, 0))[0]
-    np.testing.assert_allclose(fresh.logprobs, reference(model, prompt, fresh.ids), atol=2e-5)
+    np.testing.assert_allclose(fresh.logprobs, reference(model, prompt, fresh.ids), atol=1e-4)
 
 
 def test_bad_input():
@@ -118,7 +118,7 @@ def test_compiled_kernels_are_the_plain_ones(monkeypatch, name):
     plain = make_engine("native", model, [1]).generate(prompts, limits, Sampling(1.0, 9))
     for a, b in zip(fast, plain, strict=True):
         assert a.ids == b.ids
-        np.testing.assert_allclose(a.logprobs, b.logprobs, atol=2e-5)
+        np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-4)
 
 
 def test_exponential_of_the_compiled_kernels():
