@@ -37,7 +37,7 @@ def publish(results: Path, out: Path):
         shutil.copy(path, out / f"{path.parent.name}.json")
     page = [
         f"# Results of preset `{results.name}`",
-        f"Copied from a results folder by `python scripts/publish.py {results} {out}`. `runs.json` has the hashes, budgets, versions"
+        f"Copied from a results folder by `python scripts/publish.py results/{results.name} docs/results/{out.name}`. `runs.json` has the hashes, budgets, versions"
         " and commands of every run; the models are not committed.",
     ]
     for table in (p for p in tables if p.suffix == ".md"):
