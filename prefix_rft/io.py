@@ -46,6 +46,7 @@ def atomic_dir(path):
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
+                os.chmod(file, 0o644)  # safetensors writes private files
                 with open(file, "rb") as f:
                     os.fsync(f.fileno())
         if path.exists():
