@@ -37,8 +37,8 @@ def publish(results: Path, out: Path):
         shutil.copy(path, out / f"{path.parent.name}.json")
     page = [
         f"# Results of preset `{results.name}`",
-        f"Copied from a results folder by `python scripts/publish.py results/{results.name} docs/results/{out.name}`. `runs.json` has the hashes, budgets, versions"
-        " and commands of every run; the models are not committed.",
+        f"Copied from a results folder by `python scripts/publish.py results/{results.name} docs/results/{out.name}`."
+        " `runs.json` has the hashes, budgets, versions and commands of every run; the models are not committed.",
     ]
     for table in (p for p in tables if p.suffix == ".md"):
         page += [f"## {table.stem}", table.read_text(encoding="utf-8").strip()]
