@@ -25,7 +25,7 @@ def world(tmp_path_factory):
 
     root = tmp_path_factory.mktemp("world")
     data, base, run = root / "data", root / "models" / "base", root / "runs" / "rft" / "seed1"
-    for split, prompts in {"test": ["012|a+1", "345|b*3;c-a"], "ood": ["678|a+b;b+c;c+a"]}.items():
+    for split, prompts in {"test": ["a+1|012", "b*3;c-a|345"], "ood": ["a+b;b+c;c+a|678"]}.items():
         rows = [
             {
                 "id": f"{split}{i}",
@@ -105,7 +105,7 @@ def test_files_hold_every_response_and_scores_are_their_means(world):
     assert len(set(keys)) == len(keys)
     assert scores["config_hash"] == config_hash(load_run(world / "rft.yaml"))
     assert scores["model_sha256"] == sha256(world / "runs/rft/seed1/model/model.safetensors")
-    assert scores["template"]["example"] == "012|a+1>"
+    assert scores["template"]["example"] == "a+1|012>"
     assert {r["metric"] for r in scores["results"]} == {"avg@3", "pass@3"}
     for r in scores["results"]:
         part = [s for s in samples if (s["split"], s["temperature"]) == (r["split"], r["temperature"])]
