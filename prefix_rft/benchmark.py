@@ -231,12 +231,6 @@ def main(args):
         count = min(len(mine), len(their_steps))
         result["step"] = compare("TRL GRPOTrainer", mine[1:count], their_steps[1:count], tokens, step_flops / rate)
     result |= {"versions": runinfo.versions(), "hardware": runinfo.hardware()}
-    try:
-        from importlib.metadata import version
-
-        result["versions"]["trl"] = version("trl")
-    except ImportError:
-        pass
     if args.out:
         write_json(args.out, result)
     print(json.dumps({k: v for k, v in result.items() if k not in ("versions", "hardware")}, indent=2))

@@ -76,7 +76,7 @@ class Prefix:
     schedule: str = opt(
         "cosine",
         "how the lower end of the window moves from low_start to low_end over the run; constant keeps low_start,"
-        " uniform keeps low_end",
+        " uniform keeps low_end (what the paper's uniform is, exactly, is unknown)",
         choices=("cosine", "linear", "constant", "uniform"),
     )
     low_start: float = opt(0.95, "lower end of the window at the first step", ge=0, le=1)

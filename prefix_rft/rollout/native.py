@@ -16,7 +16,7 @@ from ..errors import UserError
 from . import Completion, Sampling, kernels_torch
 from .kernels_torch import rotate
 
-FAMILIES = ("llama", "qwen2", "mistral")
+FAMILIES = ("llama", "qwen2")
 COMPACT_BELOW = 0.88  # share of live rows below which the finished ones are dropped; a copy of the cache pays then
 
 
@@ -28,6 +28,15 @@ class NativeEngine:
         if config.model_type not in FAMILIES:
             raise UserError(
                 f"rollout.engine = 'native': cannot run a model of type {config.model_type!r}; it knows {', '.join(FAMILIES)}"
+            )
+        layer = model.base_model.layers[0]
+        left_out = [
+            n for n, m in (("o_proj", layer.self_attn.o_proj), ("down_proj", layer.mlp.down_proj)) if m.bias is not None
+        ]
+        left_out += ["sliding window"] if "sliding_attention" in (getattr(config, "layer_types", None) or []) else []
+        if left_out:  # ignoring it would sample from another model than the one that is trained
+            raise UserError(
+                f"rollout.engine = 'native': the model has a bias or a window it does not know: {', '.join(left_out)}"
             )
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.width = config.hidden_size
