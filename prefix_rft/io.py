@@ -96,6 +96,21 @@ def read_jsonl(path):
     return rows
 
 
+def read_rows(path, columns=()):
+    """Rows of a .parquet, .jsonl or .json file (a list); refuses one without `columns` in every row."""
+    path = Path(path)
+    if path.suffix == ".parquet":
+        return read_parquet(path, columns)
+    rows = read_jsonl(path) if path.suffix == ".jsonl" else read_json(path)
+    if not isinstance(rows, list):
+        raise UserError(f"{path}: must hold a list of rows, holds {type(rows).__name__}")
+    for number, row in enumerate(rows, 1):
+        missing = [c for c in columns if not isinstance(row, dict) or c not in row]
+        if missing:
+            raise UserError(f"{path}: row {number}: key {missing[0]!r} is missing")
+    return rows
+
+
 def write_parquet(path, rows):
     """Write a list of dicts (same keys in each) as parquet."""
     with atomic_path(path) as p:

@@ -1,36 +1,26 @@
 r"""Verifiers: is the final answer of a response right? Also the command `score`, which judges a JSON-lines file again.
 
-`exact` compares strings in process (task `registers`). `math` compares by math-verify, behind a fast path for plain numbers and
-equal strings that never contradicts it. math-verify (and sympy under it) can run for ever or eat all memory on what a model
-writes, and a thread cannot be stopped: so it runs in worker *processes* (`rewards_worker.py`), each answer under a limit of
-CPU time that the kernel enforces, and under a wall clock that the parent enforces. A worker over either is killed and replaced;
-its answer is judged None, which callers count apart from wrong. The CPU limit is the tighter one: how long a machine takes that
-is busy with other things must not decide a reward.
-
-Only the final answer counts, the last one a response gives: `\boxed{...}` or `#### ...`, else "answer is ...".
-Left out: multiple choice, symbolic equality of whole responses.
+`exact` compares strings in process (task `registers`), `choice` the letter of a multiple-choice answer, `math` asks math-verify in
+killable worker processes (`rewards_pool.py`), behind a fast path that never contradicts it (`values.py`). What could not be judged
+(timed out, out of memory) is None: callers count it apart from wrong. Only the final answer of a response counts (`answers.py`).
+Left out: symbolic equality of whole responses, a reward for format.
 """
 
 import json
-import os
 import re
-import selectors
-import signal
-import subprocess
 import sys
-import time
-from collections import deque
 from dataclasses import asdict, dataclass
-from fractions import Fraction
 from pathlib import Path
 
+from .answers import LONGEST, choice, clean, final_answer, reference
 from .errors import UserError
-from .io import read_jsonl, write_jsonl
+from .io import write_jsonl
+from .rewards_pool import WALL, Pool
+from .values import compare, readings, spelling
 
-LONGEST = 2000  # characters of a final answer; a longer one is no final answer
 CACHE = 200_000  # judged answers kept in memory
-START_LIMIT = 300  # seconds a worker may take to import math-verify on a busy machine
-WALL = 12  # the wall clock of an answer, in CPU limits: it stops what waits instead of computing
+KINDS = ("math", "choice", "exact")
+_DOLLAR = re.compile(r"(?<!\\)\$")
 
 
 @dataclass(frozen=True)
@@ -40,165 +30,6 @@ class Verdict:
     correct: bool | None
     extracted: str | None
     reason: str
-
-
-# ------------------------------------------------------------------------------------------------- the final answer
-
-
-def final_answer(response: str) -> str | None:
-    r"""The last `\boxed{...}` or `#### ...` of a response, whichever comes later; else what follows its last "answer is".
-
-    >>> final_answer(r"so \boxed{1}, no: \boxed{\frac{1}{2}}.")
-    '\\frac{1}{2}'
-    """
-    box, mark = response.rfind("\\boxed{"), response.rfind("####")
-    if box > mark:
-        return _braced(response, box + len("\\boxed"))
-    if mark >= 0:
-        return response[mark + 4 :].split("\n", 1)[0].strip() or None
-    said = list(re.finditer(r"\banswer (?:is|=)[ :]*", response, re.IGNORECASE))
-    if not said:
-        return None
-    return _clean(re.split(r"\n|\.\s", response[said[-1].end() :], maxsplit=1)[0]) or None
-
-
-def _braced(text: str, start: int) -> str | None:
-    """What stands between the brace at `start` and its partner; None if it has none."""
-    depth = 0
-    for i in range(start, min(len(text), start + LONGEST + 2)):
-        depth += (text[i] == "{") - (text[i] == "}")
-        if depth == 0:
-            return text[start + 1 : i].strip() or None
-    return None
-
-
-def _clean(text: str) -> str:
-    """Without the marks around an answer that carry no meaning: spaces, dollar signs, stars, a full stop at the end."""
-    return text.strip(" \t\r\n$*").rstrip(".").strip(" $*")
-
-
-# --------------------------------------------------------------------------------------------------------- fast path
-
-_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,17}|[1-9]\d{0,2}(?:,\d{3}){1,5})(?:\.\d{1,12})?")
-
-
-def number(text: str) -> Fraction | None:
-    """The value of a plain decimal number such as -1,234.50; None for everything else."""
-    return Fraction(text.replace(",", "")) if _NUMBER.fullmatch(text) else None
-
-
-def compare_fast(given: str, right: str) -> tuple[bool, str] | None:
-    """(correct, reason), or None where only math-verify can say. Plain numbers that are close but not equal are left to it:
-    it compares rounded values."""
-    given, right = _clean(given), _clean(right)
-    if given == right:
-        return True, "equal strings"
-    x, y = number(given), number(right)
-    if x is None or y is None:
-        return None
-    if x == y:
-        return True, "equal numbers"
-    if abs(x - y) > Fraction(1, 1000):
-        return False, "different numbers"
-    return None
-
-
-# ----------------------------------------------------------------------------------------------------------- workers
-
-
-class _Worker:
-    """One process that judges one (given, right) pair at a time."""
-
-    def __init__(self, cpu_seconds):
-        env = dict(os.environ, OMP_NUM_THREADS="1", PYTHONHASHSEED="0", TOKENIZERS_PARALLELISM="false")
-        root = str(Path(__file__).resolve().parents[1])
-        env["PYTHONPATH"] = os.pathsep.join(p for p in (root, env.get("PYTHONPATH")) if p)
-        # A new interpreter, not a fork: the parent has threads, a CUDA context and gigabytes of weights.
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "prefix_rft.rewards_worker", str(cpu_seconds)],
-            env=env,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        self.ready = False
-        self.job = None
-        self.deadline = time.monotonic() + START_LIMIT
-
-    def submit(self, job, pair, wall_seconds):
-        self.job, self.deadline = job, time.monotonic() + wall_seconds
-        try:
-            self.process.stdin.write(json.dumps(pair).encode() + b"\n")
-            self.process.stdin.flush()
-        except OSError:
-            pass  # it died: its closed output is seen by the next select
-
-    def kill(self):
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
-
-
-class _Pool:
-    """`count` workers; `judge(pairs)` gives (correct, reason) in order. Workers start when first needed. `seconds` of CPU
-    time an answer, `wall_seconds` of a clock."""
-
-    def __init__(self, count, seconds, wall_seconds):
-        self.count, self.seconds, self.wall_seconds = count, seconds, wall_seconds
-        self.workers = []
-
-    def judge(self, pairs):
-        results, todo, failed_starts = [None] * len(pairs), deque(range(len(pairs))), 0
-        while len(self.workers) < min(self.count, len(pairs)):
-            self.workers.append(_Worker(self.seconds))
-        left = len(pairs)
-        while left:
-            for worker in self.workers:
-                if worker.ready and worker.job is None and todo:
-                    job = todo.popleft()
-                    worker.submit(job, pairs[job], self.wall_seconds)
-            with selectors.DefaultSelector() as selector:
-                # a ready worker that has nothing to do is watched too: it may have died
-                for worker in self.workers:
-                    selector.register(worker.process.stdout, selectors.EVENT_READ, worker)
-                waiting = [w.deadline for w in self.workers if w.job is not None or not w.ready]
-                events = selector.select(max(0.0, min(waiting) - time.monotonic()))
-            answered = {key.data for key, _ in events}
-            for i, worker in enumerate(self.workers):
-                late = time.monotonic() > worker.deadline and (worker.job is not None or not worker.ready)
-                line = worker.process.stdout.readline() if worker in answered else b""  # workers write whole lines
-                if line and not worker.ready:
-                    worker.ready = True
-                elif line:
-                    results[worker.job] = tuple(json.loads(line))
-                    worker.job, left = None, left - 1
-                elif worker in answered or late:
-                    if not late:
-                        worker.process.wait()  # its output is closed: it is ending, and its exit code says why
-                    worker.kill()
-                    if worker.job is not None:
-                        results[worker.job] = (None, self._why(worker, late and worker not in answered))
-                        left -= 1
-                    elif not worker.ready:
-                        failed_starts += 1
-                        if failed_starts > 2:
-                            raise UserError(
-                                "verifier: its workers do not start; try: python -m prefix_rft.rewards_worker"
-                            )
-                    self.workers[i] = _Worker(self.seconds)
-        return results
-
-    def _why(self, worker, late):
-        if late:
-            return f"timed out after {self.wall_seconds:g} s"
-        over = worker.process.returncode == -signal.SIGXCPU
-        return f"timed out after {self.seconds:g} s of CPU time" if over else "the verifier died"
-
-    def close(self):
-        for worker in self.workers:
-            worker.kill()
-        self.workers = []
 
 
 # ---------------------------------------------------------------------------------------------------------- verifier
@@ -218,11 +49,32 @@ GOLDEN_MATH = [
 ]
 
 
+# (response, answer, right?): a whole response, for the verifiers that find the final answer themselves
+GOLDEN_RESPONSES = {
+    "math": [
+        (r"First \boxed{41}. No: $\boxed{42}$.", "42", True),
+        (r"The prefix says \boxed{42}, but the answer is \boxed{41}.", "42", False),
+        (r"so $\boxed{\dfrac{6}{4}}$", r"\boxed{\frac{3}{2}}", True),
+        ("**Final answer:** $x=5$", "5", True),
+        ("#### 5\n", "5", True),
+        ("I do not know.", "5", False),
+    ],
+    "choice": [
+        (r"A looks right, but \boxed{\text{(C)}}", "C", True),
+        ("The answer is (B).", "B", True),
+        ("Answer: D. None of them", "D", True),
+        (r"\boxed{A}", "B", False),
+        ("A good question.", "A", False),
+    ],
+    "exact": [],
+}
+
+
 class Verifier:
     """Judges responses against reference answers; a context manager, so that its processes end with it.
 
     task      a task (its `extract` finds the final answer and its `verifier` says how to compare), a task's name, or the
-              name of a verifier, "math" or "exact"
+              name of a verifier, one of KINDS
     workers   processes of the math verifier
     timeout   seconds of CPU time an answer may take, rounded up; by the clock it may take 12 times as long
 
@@ -231,8 +83,8 @@ class Verifier:
     """
 
     def __init__(self, task, workers: int = 2, timeout: float = 5.0):
-        if task in ("math", "exact"):
-            self.kind, self.extract, golden = task, final_answer, []
+        if task in KINDS:
+            self.kind, self.extract, golden = task, final_answer, GOLDEN_RESPONSES[task]
         else:
             if isinstance(task, str):
                 from .tasks import get_task
@@ -240,7 +92,7 @@ class Verifier:
                 task = get_task(task)
             self.kind, self.extract, golden = task.verifier, task.extract, getattr(task, "golden", [])
         self.golden = golden
-        self.pool = _Pool(workers, timeout, WALL * timeout) if self.kind == "math" else None
+        self.pool = Pool(workers, timeout, WALL * timeout) if self.kind == "math" else None
         self.cache = {}
 
     def __enter__(self):
@@ -264,7 +116,7 @@ class Verifier:
             pairs = [(given, right) for given, right, _ in GOLDEN_MATH]
             for (given, right, want), (correct, reason) in zip(GOLDEN_MATH, self.pool.judge(pairs), strict=True):
                 tried.append((given, right, want, Verdict(correct, given, reason)))
-                fast = compare_fast(given, right)
+                fast = compare(given, right)
                 if fast and fast[0] != want:
                     tried.append((given, right, want, Verdict(fast[0], given, fast[1])))
         for given, right, want, verdict in tried:
@@ -281,24 +133,43 @@ class Verifier:
         """One verdict a response. `responses` without the end mark; `answers`: the reference of each."""
         if len(responses) != len(answers):
             raise ValueError(f"{len(responses)} responses but {len(answers)} answers")
-        keys = [(self.extract(r), a) for r, a in zip(responses, answers, strict=True)]
-        slow = []
+        keys = [(self._final(r), a) for r, a in zip(responses, answers, strict=True)]
+        found, slow = {}, []
         for key in dict.fromkeys(keys):
-            if key not in self.cache:
-                verdict = self._fast(*key)
-                if verdict is None:
-                    slow.append(key)
-                else:
-                    self.cache[key] = verdict
+            verdict = self.cache.get(key) or self._fast(*key)
+            if verdict is None:
+                slow.append(key)
+            else:
+                found[key] = verdict
         if slow:
-            for key, (correct, reason) in zip(
-                slow, self.pool.judge([(_clean(g), _clean(a)) for g, a in slow]), strict=True
-            ):
-                self.cache[key] = Verdict(correct, key[0], reason)
-        verdicts = [self.cache[key] for key in keys]
+            pairs = [(_typed(g), _typed(reference(a))) for g, a in slow]
+            for key, (correct, reason) in zip(slow, self.pool.judge(pairs), strict=True):
+                found[key] = Verdict(correct, key[0], reason)
         if len(self.cache) > CACHE:
             self.cache.clear()
-        return verdicts
+        # a worker that died or waited for the machine says nothing about the answer: the next time it is judged again
+        self.cache.update({k: v for k, v in found.items() if v.correct is not None or "CPU" in v.reason})
+        return [found[key] for key in keys]
+
+    def parses(self, answers: list[str]) -> list[bool]:
+        """Can these reference answers be compared with anything? A letter for `choice`, an expression for `math`."""
+        if self.kind == "choice":
+            return [choice(reference(a)) is not None for a in answers]
+        if self.kind == "exact":
+            return [bool(a) for a in answers]
+        unknown = [
+            a for a in dict.fromkeys(answers) if clean(reference(a)) and readings(spelling(reference(a))) is None
+        ]
+        pairs = [(_typed(reference(a)),) * 2 for a in unknown]
+        sure = {a: correct is True for a, (correct, _) in zip(unknown, self.pool.judge(pairs), strict=True)}
+        return [sure.get(a, bool(clean(reference(a)))) for a in answers]
+
+    def _final(self, response):
+        given = self.extract(response)
+        if self.kind == "choice" and given is None:
+            given = response[-LONGEST:].rstrip().rpartition("\n")[2]  # a letter alone on the last line
+            return given if choice(given) and len(given) < 10 else None
+        return given
 
     def _fast(self, given, right):
         if given is None:
@@ -307,27 +178,71 @@ class Verifier:
             return Verdict(given == right, given, "equal strings" if given == right else "different strings")
         if len(given) > LONGEST:
             return Verdict(False, given[:100], f"final answer longer than {LONGEST} characters")
-        fast = compare_fast(given, right)
+        if self.kind == "choice":
+            letter = choice(given)
+            same = letter is not None and letter == choice(reference(right))
+            return Verdict(same, given, f"letter {letter}" if letter else "not one letter")
+        fast = compare(given, reference(right))
         return fast and Verdict(fast[0], given, fast[1])
+
+
+def _typed(text):
+    """As it goes to math-verify: dollar signs would end the box that it is put in."""
+    return _DOLLAR.sub("", clean(text))
 
 
 # ------------------------------------------------------------------------------------------------- the command `score`
 
 
 def add_arguments(parser):
-    parser.add_argument("file", type=Path, help='JSON lines with "response" and "answer"')
+    parser.add_argument(
+        "file", type=Path, help='JSON lines with "response", "answer" and, where it is not "math", "type": "choice"'
+    )
     parser.add_argument("--out", type=Path, help="where the verdicts go, one row a row; without it they are printed")
     parser.add_argument("--task", help="find the final answer as this task does (default: boxed, ####, or 'answer is')")
 
 
-def main(args):
-    rows = read_jsonl(args.file)
-    for number_, row in enumerate(rows, 1):
+def read_rows(path: Path, types) -> list[dict]:
+    """Rows of the input; every row that is not right is named, because one verdict a row has to come out."""
+    rows, wrong = [], []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"{path}: not readable: {e}") from e
+    for n, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except ValueError as e:
+            wrong.append(f"row {n}: not JSON: {e}")
+            continue
+        except RecursionError:
+            wrong.append(f"row {n}: not JSON: nested too deeply")
+            continue
         for key in ("response", "answer"):
             if not isinstance(row, dict) or not isinstance(row.get(key), str):
-                raise UserError(f"{args.file}: row {number_}: key {key!r} must be a string")
-    with Verifier(args.task or "math") as verifier:
-        verdicts = verifier.score([r["response"] for r in rows], [r["answer"] for r in rows])
+                wrong.append(f"row {n}: key {key!r} must be a string")
+                break
+        else:
+            if row.get("type", types[0]) not in types:
+                wrong.append(f"row {n}: key 'type' = {row['type']!r}: must be one of {', '.join(types)}")
+            rows.append(row)
+    if wrong:
+        more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
+        raise UserError(f"{path}: {len(wrong)} of {len(lines)} rows cannot be judged: {'; '.join(wrong[:3])}{more}")
+    if not rows:
+        raise UserError(f"{path}: holds no row")
+    return rows
+
+
+def main(args):
+    rows = read_rows(args.file, (args.task,) if args.task else ("math", "choice"))
+    verdicts = [None] * len(rows)
+    for kind in dict.fromkeys(r.get("type", args.task or "math") for r in rows):
+        at = [i for i, r in enumerate(rows) if r.get("type", args.task or "math") == kind]
+        with Verifier(kind) as verifier:
+            judged = verifier.score([rows[i]["response"] for i in at], [rows[i]["answer"] for i in at])
+        for i, verdict in zip(at, judged, strict=True):
+            verdicts[i] = verdict
     judged = [asdict(v) for v in verdicts]
     if args.out:
         write_jsonl(args.out, judged)

@@ -31,6 +31,22 @@ def run(command: str, cwd: Path, fails=False) -> str:
     return done.stdout
 
 
+def real_data() -> Path:
+    """The folder with real data: $PREFIX_RFT_DATA, or ../shared/data beside the repository. Tests that need it are skipped without."""
+    folder = Path(os.environ.get("PREFIX_RFT_DATA") or ROOT.parent / "shared/data")
+    if not folder.is_dir():
+        pytest.skip(f"needs real data: {folder} is no folder; name one with PREFIX_RFT_DATA")
+    return folder
+
+
+def benchmark_files() -> list[Path]:
+    """Problems of four benchmarks with their answers, the small ones first."""
+    files = sorted((real_data() / "benchmarks").glob("*.json"), key=lambda p: p.stat().st_size)
+    if not files:
+        pytest.skip(f"needs real data: {real_data() / 'benchmarks'} holds no .json file")
+    return files
+
+
 def copy_repository(to: Path):
     """The files that git knows or would add, without results and environments, as a new repository."""
     names = run("git ls-files -z --cached --others --exclude-standard", ROOT).split("\0")

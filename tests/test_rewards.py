@@ -7,10 +7,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from prefix_rft import rewards
+from prefix_rft import values
 from prefix_rft.__main__ import main
+from prefix_rft.answers import clean, final_answer
 from prefix_rft.errors import UserError
-from prefix_rft.rewards import Verifier, compare_fast, final_answer
+from prefix_rft.rewards import Verifier
+from prefix_rft.values import compare
 
 # Nine to the nine to the nine to the nine: sympy would compute until the end of days.
 HANGS = r"9^{9^{9^{9}}}"
@@ -25,6 +27,12 @@ def math():
 @pytest.mark.parametrize(
     ("response", "answer"),
     [
+        (r"\boxed {5}", "5"),
+        (r"\boxed 5.", "5"),
+        (r"\fbox{5}", "5"),
+        (r"\boxed{\left\{ 1, 2 \right.}", r"\left\{ 1, 2 \right."),
+        ("**Answer:** 12", "12"),
+        ("The final answer is:\n\\[\n\\frac12\n\\]\nDone", r"\frac12"),
         (r"first \boxed{1}, no: \boxed{2}.", "2"),
         (r"\boxed{\frac{1}{\sqrt{2}}} is it", r"\frac{1}{\sqrt{2}}"),
         ("#### 3\nwait\n#### 4\n", "4"),
@@ -42,12 +50,14 @@ def test_only_the_last_final_answer_counts(response, answer):
 
 
 def test_fast_path_on_known_pairs():
-    assert compare_fast("$42$", "42.")[0] is True
-    assert compare_fast("1,000", "1000.0")[0] is True
-    assert compare_fast("-3", "3")[0] is False
-    assert compare_fast("12,34", "1234") is None  # no thousands: not a plain number
-    assert compare_fast("0.3333333", "0.3333334") is None  # math-verify compares rounded values
-    assert compare_fast(r"\frac12", "0.5") is None
+    assert compare("$42$", "42.")[0] is True
+    assert compare("1,000", "1000.0")[0] is True
+    assert compare("-3", "3")[0] is False
+    assert compare("12,34", "1234")[0] is False  # no thousands: two numbers
+    assert compare(r"2\frac13", "7/3") is None and compare(r"2\frac13", "5")[0] is False
+    assert compare("1/2x", "x/2") is None  # read in more than one way
+    assert compare("0.3333333", "0.3333334") is None  # math-verify compares rounded values
+    assert compare(r"\frac12", "0.5")[0] is True
 
 
 NUMBERS = st.one_of(
@@ -68,9 +78,9 @@ def pairs(draw):
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pair=pairs())
 def test_fast_path_never_contradicts_math_verify_on_numbers(math, pair):
-    fast = compare_fast(*pair)
+    fast = compare(*pair)
     if fast is not None:
-        ((slow, _),) = math.pool.judge([tuple(map(rewards._clean, pair))])
+        ((slow, _),) = math.pool.judge([tuple(map(clean, pair))])
         assert fast[0] is slow, (pair, fast, slow)
 
 
@@ -91,7 +101,7 @@ def test_a_worker_that_hangs_is_killed_and_replaced_and_the_answer_counts_as_not
     with Verifier("math", workers=1, timeout=seconds) as verifier:
         verifier.pool.wall_seconds = clock
         stuck = verifier.pool.workers[0].process
-        verdicts = verifier.score([rf"\boxed{{{HANGS}}}", r"\boxed{\frac{4}{2}}", "#### 3"], ["1", "2", "3"])
+        verdicts = verifier.score([rf"\boxed{{{HANGS}}}", r"\boxed{y+x}", "#### 3"], ["1", "x+y", "3"])
         assert [v.correct for v in verdicts] == [None, True, True], verdicts
         assert verdicts[0].reason == f"timed out after {reason}"
         assert stuck.poll() is not None  # really dead
@@ -103,8 +113,10 @@ def test_a_worker_that_hangs_is_killed_and_replaced_and_the_answer_counts_as_not
 def test_a_worker_that_dies_costs_its_answer_only():
     with Verifier("math", workers=1, timeout=60) as verifier:
         verifier.pool.workers[0].process.kill()
-        verdicts = verifier.score([r"\boxed{\frac{4}{2}}", r"\boxed{\frac{9}{3}}"], ["2", "3"])
+        responses, answers = [r"\boxed{x+x}", r"\boxed{3x-x+x}"], [r"2\,x", "3x"]
+        verdicts = verifier.score(responses, answers)
         assert [v.correct for v in verdicts] == [None, True] and verdicts[0].reason == "the verifier died"
+        assert [v.correct for v in verifier.score(responses, answers)] == [True, True]  # it says nothing about the answer
 
 
 def test_exact_starts_no_process():
@@ -116,7 +128,7 @@ def test_exact_starts_no_process():
 
 
 def test_self_test_stops_a_broken_verifier(monkeypatch):
-    monkeypatch.setattr(rewards, "number", lambda text: None if text == "x" else rewards.Fraction(len(text)))
+    monkeypatch.setattr(values, "number", lambda text: values.Fraction(len(text)))
     with pytest.raises(UserError, match="self-test failed: .*must be"), Verifier("math"):
         pass
 

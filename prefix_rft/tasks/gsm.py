@@ -22,10 +22,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ..answers import final_answer
 from ..config import opt
 from ..errors import UserError
 from ..io import read_jsonl, read_parquet, write_parquet
-from ..rewards import final_answer
 from . import Task
 from .arithmetic import steps
 
