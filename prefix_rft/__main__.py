@@ -14,6 +14,12 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 COMMANDS = {
     "data": ("data", "make or fetch the problems and raw demonstrations of a preset"),
+    "contamination": ("contamination", "collect the benchmarks' questions, to keep training data clear of them"),
+    "benchmark-problems": ("benchmarks", "fetch the problems of one benchmark"),
+    "subset": ("subsets", "choose training problems: by demonstration, by difficulty, the first of each level"),
+    "teach": ("teacher", "sample demonstrations from a model and verify them"),
+    "evaluate-benchmark": ("benchmark_scores", "sample a model on one benchmark and score it"),
+    "benchmark-table": ("benchmark_table", "table of a preset's benchmark scores"),
     "base": ("base", "make the base model"),
     "demos": ("demos", "filter a set of demonstrations"),
     "train": ("train", "one training run"),

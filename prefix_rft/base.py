@@ -1,8 +1,8 @@
 """Command `base`: make a base model, as an ordinary Hugging Face folder with base.json beside the weights.
 
 The key `kind` of the configuration chooses the module that makes it: `registers` pretrains a small model from scratch, `gguf`
-converts a packaged one. Such a module has a dataclass `BaseConfig` (with a field `kind`) and `make(config, data, out) -> dict`,
-which fills the folder `out` and returns what base.json says.
+converts a packaged one, `hub` fetches one. Such a module has a dataclass `BaseConfig` (with a field `kind`) and
+`make(config, data, out) -> dict`, which fills the folder `out` and returns what base.json says.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from .config import load, resolve
 from .errors import UserError
 from .io import atomic_dir, write_json
 
-KINDS = {"registers": "pretrain", "gguf": "convert"}
+KINDS = {"registers": "pretrain", "gguf": "convert", "hub": "base_hub"}
 
 
 def add_arguments(parser):

@@ -22,21 +22,33 @@ def add_arguments(parser):
 
 def check_preset(folder: Path, override=None) -> int:
     """Load every configuration file in `folder`; returns how many. Raises the first `UserError`."""
-    from . import base, data, demos, evaluate
+    from . import base, benchmarks, data, evaluate, subsets, teacher
+    from .templates import read_template
 
     if not folder.is_dir():
         raise UserError(f"{folder}: no such preset folder")
     setup = folder / "setup"
     if override is not None:
-        known = {"preset", "run", "data", "base", "demos", "evaluation"}
+        known = {"preset", "run", "data", "base", "demos", "evaluation", "benchmarks", "teachers", "subsets"}
         for key in read_yaml(override):
             if key not in known and not key.startswith("run_"):
                 raise UserError(f"{override}: unknown section {key!r}; known: {', '.join(sorted(known))}, run_<method>")
-    data.load_config(setup / "data.yaml", override)
+    task, task_config = data.load_config(setup / "data.yaml", override)
+    if getattr(task_config, "template", None):
+        read_template(task_config.template)
+
+    def of_setup(file):
+        if file.name == "benchmarks.yaml":
+            benchmarks.load_benchmarks(file, override)
+        elif file.name != "data.yaml":
+            load(evaluate.Evaluation, file, override, "evaluation")
+
     loaders = [
         (setup / "bases", lambda f: base.load_config(f, override)),
-        (setup / "demos", lambda f: load(demos.DemosConfig, f, override, "demos")),
-        (setup, lambda f: f.name == "data.yaml" or load(evaluate.Evaluation, f, override, "evaluation")),
+        (setup / "demos", lambda f: load(task.DemosConfig, f, override, "demos")),
+        (setup / "teachers", lambda f: read_template(load(teacher.TeacherConfig, f, override, "teachers").template)),
+        (setup / "subsets", lambda f: load(subsets.SubsetConfig, f, override, "subsets")),
+        (setup, of_setup),
         (folder, lambda f: f.name in ("preset.yaml", "smoke.yaml") or load_run(f, override)),
     ]
     count = 1

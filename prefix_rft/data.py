@@ -14,7 +14,6 @@ from .errors import UserError
 from .io import read_parquet, write_json
 from .tasks import get_task
 
-SPLITS = ("train", "validation", "test", "ood")
 COLUMNS = ("id", "prompt", "answer", "level", "canonical")
 
 
@@ -70,8 +69,12 @@ def check(problems: dict[str, list[dict]]) -> dict:
 def main(args):
     task, config = load_config(args.config, args.override)
     args.out.mkdir(parents=True, exist_ok=True)
-    extra = task.make(config, args.out)
-    report = check({split: read_problems(args.out, split) for split in SPLITS})
+    try:
+        extra = task.make(config, args.out)
+    except UserError as e:
+        named = str(e).startswith("key ")  # the task knows its keys, not the file that they stand in
+        raise UserError(f"{args.config}: {e}" if named else str(e)) from e
+    report = check({split: read_problems(args.out, split) for split in task.splits})
     write_json(
         args.out / "data.json", {"task": task.name, "config": dataclasses.asdict(config), **report, **(extra or {})}
     )

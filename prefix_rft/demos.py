@@ -1,8 +1,9 @@
 """Command `demos`: from a teacher's raw demonstrations to a training set, counting what every step drops.
 
-Steps, in order: parse (a row must name a problem of the split and hold a non-empty response), verify (the final answer is
-right), consistent (the task's own check of the rest: every calculation holds, for instance), length (tokens, the end mark
-included), deduplicate (same problem, same response), choose (a share of the prompts, drawn by seed). A response is tokenised
+Steps, in order: parse (a row must name a problem of the split and hold a non-empty response), decontaminate (problems that the task
+left out because a benchmark has them), verify (the final answer is right), consistent (the task's own check of the rest: every
+calculation holds, for instance), length (tokens, the end mark included), deduplicate (same problem, same response), the task's
+filters (demo_filters.py), choose (a share of the prompts, drawn by seed). A response is tokenised
 here, once; training never turns text into tokens again. Broken rows are reported by number, and more of them than `max_broken`
 allows is an error. The same steps serve every task.
 """
@@ -20,7 +21,7 @@ from .config import load, opt
 from .data import read_problems
 from .errors import UserError
 from .io import read_parquet, write_json, write_parquet
-from .tasks import Task, task_of
+from .tasks import NOTHING, Task, task_of
 
 EXAMPLES = 3  # dropped rows shown per step
 
@@ -78,6 +79,7 @@ def build(config: DemosConfig, data: Path, tokenizer) -> tuple[list[dict], dict]
     stop = tokenizer.eos_token_id
     if stop is None:
         raise UserError("the tokenizer has no end-of-sequence token, which every response must end with")
+    left_out = task.left_out(data)
     funnel = Funnel([{"row": n, **r, "response_ids": None} for n, r in enumerate(raw)])
 
     seen_ids = set()
@@ -85,7 +87,7 @@ def build(config: DemosConfig, data: Path, tokenizer) -> tuple[list[dict], dict]
     def parse(row):
         if not isinstance(row["problem_id"], str) or not isinstance(row["demo_id"], str):
             return "problem_id or demo_id is not a string"
-        if row["problem_id"] not in problems:
+        if row["problem_id"] not in problems and row["problem_id"] not in left_out:
             return f"problem {row['problem_id']!r} is not in split {config.split}"
         if row["demo_id"] in seen_ids:
             return f"demo_id {row['demo_id']!r} is used twice"
@@ -109,6 +111,8 @@ def build(config: DemosConfig, data: Path, tokenizer) -> tuple[list[dict], dict]
         )
     for d in broken:
         print(f"{source}: row {d['row']} dropped: {d['reason']}", file=sys.stderr)
+    if left_out is not NOTHING:
+        funnel.step("decontaminate", lambda row: left_out.get(row["problem_id"]))
     if config.verify:
         wrong = _wrong_answers(task, funnel.rows, problems)
         funnel.step("verify", lambda row: wrong.get(row["row"]))
@@ -133,6 +137,7 @@ def build(config: DemosConfig, data: Path, tokenizer) -> tuple[list[dict], dict]
         return None
 
     funnel.step("deduplicate", duplicate)
+    task.filter_demonstrations(config, funnel, data)
     if config.share < 1 and funnel.rows:
         prompts = sorted({r["problem_id"] for r in funnel.rows})
         chosen = set(random.Random(config.seed).sample(prompts, max(1, round(config.share * len(prompts)))))
@@ -190,7 +195,7 @@ def _wrong_answers(task: Task, rows, problems) -> dict[int, str]:
 
 
 def main(args):
-    config = load(DemosConfig, args.config, args.override, "demos")
+    config = load(task_of(args.data).DemosConfig, args.config, args.override, "demos")
     from transformers import AutoTokenizer
 
     if not (args.tokenizer / "tokenizer_config.json").exists():

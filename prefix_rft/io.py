@@ -111,10 +111,11 @@ def read_rows(path, columns=()):
     return rows
 
 
-def write_parquet(path, rows):
-    """Write a list of dicts (same keys in each) as parquet."""
+def write_parquet(path, rows, columns=()):
+    """Write a list of dicts (same keys in each) as parquet; an empty list as no rows of the text `columns`."""
+    empty = {c: pa.array([], pa.string()) for c in columns}
     with atomic_path(path) as p:
-        pq.write_table(pa.Table.from_pylist(rows), p)
+        pq.write_table(pa.Table.from_pylist(rows) if rows or not columns else pa.table(empty), p)
 
 
 def read_parquet(path, columns=()):

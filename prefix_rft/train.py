@@ -241,6 +241,7 @@ class Trainer:
                 "total_flops": forward + 6 * parameters * self.learner.trained_tokens,
             },
             "stop_ids": self.stops,
+            "template_sha256": self.task.template().sha256,
             "git_revision": runinfo.git_revision(),
             "package_version": runinfo.__version__,
             "versions": runinfo.versions(),

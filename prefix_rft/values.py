@@ -77,6 +77,8 @@ def compare(given: str, right: str) -> tuple[bool, str] | None:
         given, right = _without_left_sides(given, right)
         if both and not unsure and _same_tokens(given, right):
             return True, "equal up to spaces"
+        x, y = number(given), number(right)
+    if x is None or y is None:
         read = _extremes if "\\cup" in given + right else readings
         a, b = read(given), read(right)
         if not a or not b:

@@ -67,7 +67,9 @@ def main():
                 sum(v.correct is False for v in verdicts),
                 len(verdicts),
             ]
-            mistakes += [(path.stem, "wrong", p, v) for p, v in zip(pairs, verdicts, strict=True) if v.correct is not False]
+            mistakes += [
+                (path.stem, "wrong", p, v) for p, v in zip(pairs, verdicts, strict=True) if v.correct is not False
+            ]
             fast_pairs |= {(b, clean(reference(a))): None for a, b in pairs}
         decided = [(g, a, f) for g, a in fast_pairs if (f := compare(g, a)) is not None]
         slow = verifier.pool.judge([(_typed(g), _typed(a)) for g, a, _ in decided])
@@ -75,7 +77,9 @@ def main():
     for name, forms in rates.items():
         for form, (good, count) in forms.items():
             print(f"{name:16} {form:36} {good:5} of {count:5}  {100 * good / count:.2f} %")
-    print(f"fast path: decides {len(decided)} of {len(fast_pairs)} different pairs; math-verify contradicts {len(against)}")
+    print(
+        f"fast path: decides {len(decided)} of {len(fast_pairs)} different pairs; math-verify contradicts {len(against)}"
+    )
     for m in mistakes + against:
         print("  ", *m)
     if args.out:

@@ -206,7 +206,7 @@ def test_make_knows_when_set_up_is_done(copy):
         pytest.skip("no make on this machine")
     assert "pip install" in run("make -n reproduce", copy)
     (copy / ".venv/bin").mkdir(parents=True)
-    for name in ("bin/python", "core.stamp", "smollm2.stamp", "test.stamp"):
+    for name in ("bin/python", "core.stamp", "smollm2.stamp", "paper.stamp", "test.stamp"):
         (copy / ".venv" / name).touch()
     assert "pip install" not in run("make -n reproduce", copy)
     assert "pip install" not in run("make -n test", copy)

@@ -11,11 +11,12 @@ from pathlib import Path
 import yaml
 from jsonschema import Draft202012Validator
 
+from prefix_rft.benchmarks import load_benchmarks
 from prefix_rft.config import Run, load_run, merge, parents, read_yaml, resolve
 from prefix_rft.errors import UserError
+from prefix_rft.tasks import get_task
 
 HERE = Path(__file__).parent
-SPLITS = ("train", "validation", "test", "ood")
 # figure -> what it is drawn from; the names of the targets are in `figure_target`
 FIGURES = ("training", "figure_4", "pass_at_k", "comparison", "lr_sensitivity", "regimes")
 
@@ -73,7 +74,12 @@ class Settings:
     known_runs: list[str]  # every run that has a file
     bases: list[str]
     demos: list[str]
+    splits: list[str]  # problem files that the data rule writes
     sources: list[str]  # teachers whose raw demonstrations the data rule writes
+    teachers: dict[str, str]  # teachers that are sampled here -> the base model that they are
+    subsets: dict[str, dict]  # problem files made of others -> the plain values of their configuration
+    benchmarks: list[str]  # entries of the benchmark table, for presets that are scored on them
+    templates: list[str]  # prompt templates that the data rule reads
     studies: dict[str, dict]
     lr_grid: dict | None
     _runs: dict[str, Run] = field(default_factory=dict, repr=False, compare=False)
@@ -88,8 +94,21 @@ class Settings:
         """The files that a run's configuration is made of: these are inputs of its rules."""
         return [str(p) for p in parents(f"{self.folder}/{name}.yaml")]
 
+    def demo_values(self, name: str) -> dict:
+        """The plain values of a demonstration set's configuration."""
+        return resolve(f"{self.folder}/setup/demos/{name}.yaml", self.override, "demos")
+
     def all_runs(self) -> list[str]:
         return list(dict.fromkeys([*self.runs, *(r for s in self.studies.values() for r in s["runs"])]))
+
+
+def benchmark_names(folder, override) -> list[str]:
+    file = Path(folder) / "setup/benchmarks.yaml"
+    return load_benchmarks(file, override)[0].names if file.exists() else []
+
+
+def clear_of(folder, override) -> list[str]:
+    return load_benchmarks(Path(folder) / "setup/benchmarks.yaml", override)[0].clear_of
 
 
 def names(folder) -> list[str]:
@@ -113,6 +132,10 @@ def load_settings(config: dict) -> Settings:
         preset = merge(preset, read_yaml(override).get("preset") or {})
     validate(preset, read_yaml(HERE / "schemas/preset.schema.yaml"), f"{file} (with {override})" if smoke else file)
     demos = names(f"{folder}/setup/demos")
+    teachers = {t: resolve(f"{folder}/setup/teachers/{t}.yaml", override, "teachers") for t in names(f"{folder}/setup/teachers")}
+    subsets = {s: resolve(f"{folder}/setup/subsets/{s}.yaml", override, "subsets") for s in names(f"{folder}/setup/subsets")}
+    data = resolve(f"{folder}/setup/data.yaml", override, "data")
+    sources = {resolve(f"{folder}/setup/demos/{d}.yaml", override, "demos").get("source", d) for d in demos}
     settings = Settings(
         preset=config["preset"],
         folder=folder,
@@ -124,7 +147,12 @@ def load_settings(config: dict) -> Settings:
         known_runs=[n for n in names(folder) if n not in ("preset", "smoke")],
         bases=names(f"{folder}/setup/bases"),
         demos=demos,
-        sources=sorted({resolve(f"{folder}/setup/demos/{d}.yaml", override, "demos").get("source", d) for d in demos}),
+        splits=list(get_task(data.get("task")).splits),
+        sources=sorted(sources - set(teachers)),
+        teachers={t: values.get("model") for t, values in teachers.items()},
+        subsets=subsets,
+        benchmarks=benchmark_names(folder, override),
+        templates=[data["template"]] if data.get("template") else [],
         studies=preset.get("studies") or {},
         lr_grid=preset.get("lr_grid"),
     )
@@ -145,6 +173,19 @@ def check_names(settings: Settings, file: str):
                 )
             if name in settings.bases:
                 raise UserError(f"{file}: key {key!r}: {name!r} is also a base of {settings.folder}/setup/bases")
+    for name, base in settings.teachers.items():
+        if base not in settings.bases:
+            where = f"{settings.folder}/setup/teachers/{name}.yaml"
+            raise UserError(f"{where}: key 'model' = {base!r}: no such file in setup/bases; {near(base, settings.bases)}")
+    for name, values in settings.subsets.items():
+        where = f"{settings.folder}/setup/subsets/{name}.yaml"
+        for key, options in (
+            ("source", [*settings.splits, *settings.subsets]),
+            ("with_demos", settings.demos),
+            ("teacher", [*settings.teachers]),
+        ):
+            if values.get(key) is not None and values[key] not in options:
+                raise UserError(f"{where}: key {key!r} = {values[key]!r}: there is none; {near(values[key], options)}")
     if not settings.bases:
         raise UserError(f"{settings.folder}/setup/bases: has no base model (one YAML file each)")
     todo, seen = settings.all_runs(), set()
@@ -154,7 +195,12 @@ def check_names(settings: Settings, file: str):
             continue
         seen.add(name)
         run, where = settings.run(name), f"{settings.folder}/{name}.yaml"
-        for key, value, options in (("base", run.base, settings.bases), ("demos", run.demos, settings.demos)):
+        splits = [*settings.splits, *settings.subsets]
+        for key, value, options in (
+            ("base", run.base, settings.bases),
+            ("demos", run.demos, settings.demos),
+            ("train_split", run.train_split, splits),
+        ):
             if value is not None and value not in options:
                 raise UserError(f"{where}: key {key!r} = {value!r}: no such file in setup; {near(value, options)}")
         if run.init_from is not None:

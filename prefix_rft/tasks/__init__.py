@@ -6,12 +6,16 @@ task's dependencies burden nobody else. How answers are compared is the verifier
 
 import difflib
 import importlib
+import types
 from pathlib import Path
 
 from ..errors import UserError
 from ..io import read_json
+from ..templates import Template
 
-KNOWN = ("registers", "gsm")
+KNOWN = ("registers", "gsm", "math")
+
+NOTHING = types.MappingProxyType({})
 
 
 class Task:
@@ -19,12 +23,29 @@ class Task:
 
     name        its module's name
     verifier    "exact" (equal strings, in process) or "math" (math-verify, in killable worker processes)
+    splits      problem files that `make` writes
     DataConfig  dataclass of `setup/data.yaml`; has a field `task`
     """
 
     name: str
     verifier: str
+    splits: tuple[str, ...] = ("train", "validation", "test", "ood")
     DataConfig: type
+
+    def of_folder(self, summary: dict) -> "Task":
+        """This task as the data folder with this data.json needs it."""
+        return self
+
+    def template(self) -> Template:
+        """What `prompt_ids` puts around a prompt; its hash goes into run.json."""
+        raise NotImplementedError
+
+    @property
+    def DemosConfig(self) -> type:
+        """Dataclass of `setup/demos/<name>.yaml`."""
+        from ..demos import DemosConfig
+
+        return DemosConfig
 
     def make(self, config, out: Path) -> dict:
         """Write `problems.<split>.parquet` and `raw.<source>.parquet` into `out`; return what data.json says beside the
@@ -38,6 +59,13 @@ class Task:
     def extract(self, response: str) -> str | None:
         """The final answer of a response (text without the end mark), or None if it gives none."""
         raise NotImplementedError
+
+    def left_out(self, data: Path) -> dict[str, str]:
+        """Problems that `make` left out though there are demonstrations of them -> why."""
+        return NOTHING
+
+    def filter_demonstrations(self, config, funnel, data: Path):
+        """Further steps of the demonstration filter, on what has passed the steps of every task."""
 
     def check_demonstration(self, response: str, answer: str) -> str | None:
         """Why a demonstration with a right final answer must still not be imitated, as "kind: details", or None."""
@@ -59,4 +87,4 @@ def task_of(data: Path) -> Task:
     summary = read_json(path)
     if not isinstance(summary, dict) or "task" not in summary:
         raise UserError(f"{path}: key 'task' is missing; make the folder again with the command `data`")
-    return get_task(summary["task"])
+    return get_task(summary["task"]).of_folder(summary)

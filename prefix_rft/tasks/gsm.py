@@ -25,7 +25,9 @@ from tqdm import tqdm
 from ..answers import final_answer
 from ..config import opt
 from ..errors import UserError
-from ..io import read_jsonl, read_parquet, write_parquet
+from ..hub import Source, fetch
+from ..io import write_parquet
+from ..templates import Template
 from . import Task
 from .arithmetic import steps
 
@@ -168,26 +170,18 @@ def sample(config: DataConfig):
 def gsm8k(config: DataConfig) -> list[dict]:
     """GSM8K's test split as problems; from `ood.path`, else from the hub."""
     ood = config.ood
-    if ood.path is not None:
-        path = Path(ood.path)
-        columns = ("question", "answer")
-        rows = read_parquet(path, columns) if path.suffix == ".parquet" else read_jsonl(path)
-        where = str(path)
-    else:
-        where = f"{ood.name} ({ood.subset}, revision {ood.revision})"
-        try:
-            import datasets
-
-            rows = list(datasets.load_dataset(ood.name, ood.subset, split="test", revision=ood.revision))
-        except ImportError as e:
-            raise UserError(f"{where} needs the package datasets: pip install -r requirements/smollm2.txt") from e
-        except Exception as e:  # the hub's client raises many kinds
-            raise UserError(
-                f"key 'ood.name': {where} cannot be fetched: {' '.join(str(e).split())[:200]}; without a network give a local copy"
-                " of its test split with key 'ood.path', or test on unseen templates with ood.source: templates"
-            ) from e
+    source = Source(name=ood.name, subset=ood.subset, split="test", revision=ood.revision, path=ood.path)
+    try:
+        fetched = fetch(source, "key 'ood'")
+    except ImportError as e:
+        raise UserError(f"{ood.name} needs the package datasets: pip install -r requirements/smollm2.txt") from e
+    except UserError as e:
+        raise UserError(f"{e}; or test on unseen templates with ood.source: templates") from e
+    where = ood.path or f"{ood.name} ({ood.subset}, revision {fetched.origin['revision']})"
+    if fetched.broken:
+        raise UserError(f"{where}: row {fetched.broken[0][0]}: {fetched.broken[0][1]}")
     problems = []
-    for number, row in enumerate(rows, 1):
+    for number, row in fetched.rows:
         question, solution = (row.get(k) if isinstance(row, dict) else None for k in ("question", "answer"))
         if not isinstance(question, str) or not isinstance(solution, str) or "####" not in solution:
             raise UserError(f"{where}: row {number}: needs strings 'question' and 'answer', the answer with '####'")
@@ -279,6 +273,9 @@ class Gsm(Task):
             "prompt_template": template,
             "prompt_template_sha256": hashlib.sha256(template.encode()).hexdigest(),
         }
+
+    def template(self) -> Template:
+        return Template(PROMPT.read_text(encoding="utf-8"), str(PROMPT))
 
     def prompt_ids(self, tokenizer, prompt: str) -> list[int]:
         if tokenizer.chat_template is None:

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from ..config import opt
 from ..errors import UserError
 from ..io import write_parquet
+from ..templates import Template
 from . import Task
 
 REGISTERS = "abc"
@@ -207,6 +208,9 @@ class Registers(Task):
                 rows.append({"problem_id": p["id"], "demo_id": demo_id, "response": text, "source": source})
             write_parquet(out / f"raw.{source}.parquet", rows)
         return {"canonical_form": " ".join(canonical.__doc__.split())}
+
+    def template(self) -> Template:
+        return Template("{question}>", "task registers")
 
     def prompt_ids(self, tokenizer, prompt: str) -> list[int]:
         return tokenizer(prompt + ">", add_special_tokens=False).input_ids

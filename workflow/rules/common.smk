@@ -10,8 +10,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
 # `.venv/bin/snakemake` works without activating: jobs find the python that runs snakemake, on a cluster's nodes too
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 
+from prefix_rft.benchmarks import entry_hash, scoring_hash
 from prefix_rft.errors import UserError
-from settings import FIGURES, SPLITS, figure_target, load_settings, reads_demos
+from settings import FIGURES, clear_of, figure_target, load_settings, reads_demos
 
 try:
     S = load_settings(config)
@@ -28,6 +29,7 @@ OVERRIDE_FLAG = f"--override {S.override}" if S.override else ""
 # of the main comparison
 BASES = list(dict.fromkeys(S.run(r).base for r in S.runs))
 DEMOS = list(dict.fromkeys(S.run(r).demos for r in S.runs if reads_demos(S.run(r))))
+USED_SUBSETS = [s for s in dict.fromkeys(S.run(r).train_split for r in S.runs) if s in S.subsets]
 MAIN_FIGURES = [name for name in FIGURES if name not in ("lr_sensitivity", "regimes")]
 
 
@@ -35,6 +37,9 @@ wildcard_constraints:
     run="|".join(S.known_runs),
     base="|".join(S.bases),
     demos="|".join(S.demos),
+    teacher="|".join(S.teachers) or "none",
+    subset="|".join(S.subsets) or "none",
+    benchmark="|".join(S.benchmarks) or "none",
     seed="[0-9]+",
     lr="[0-9.e+-]+",
 
@@ -46,8 +51,74 @@ def check_configuration():
         sys.exit(2)
 
 
-def problems(splits=SPLITS):
+def problems(splits=S.splits):
     return [f"{RESULTS}/data/problems.{s}.parquet" for s in splits]
+
+
+# ---------------------------------------------------------------------------- presets that are scored on benchmarks
+
+BENCHMARKS = f"{SETUP}/benchmarks.yaml"
+BENCHMARK_TABLE = "config/benchmarks.yaml"
+
+
+def benchmark_version(wildcards):
+    """Identity of one entry of the table, so that a change of another entry runs nothing of this one again."""
+    return entry_hash(BENCHMARKS, wildcards.benchmark, S.override)
+
+
+def clear_versions():
+    """The same of every benchmark that training problems are compared with."""
+    return [entry_hash(BENCHMARKS, name, S.override) for name in clear_of(S.folder, S.override)] if S.benchmarks else []
+
+
+def scoring():
+    """Identity of how benchmarks are sampled; a further name in the preset's list changes nothing of it."""
+    return scoring_hash(BENCHMARKS, S.override) if S.benchmarks else ""
+
+
+def contamination():
+    """The benchmarks' questions, which training problems must not be; presets without benchmarks have none."""
+    return (
+        [f"{RESULTS}/data/contamination.parquet", f"{RESULTS}/data/contamination.report.json"] if S.benchmarks else []
+    )
+
+
+def teacher_model(wildcards):
+    return f"{RESULTS}/models/{S.teachers[wildcards.teacher]}"
+
+
+def raw_demonstrations(wildcards):
+    """What a demonstration set is filtered from: a teacher's own file if it is sampled here; problems of a subset that it names."""
+    values = S.demo_values(wildcards.demos)
+    sampled = [f"{RESULTS}/data/raw.{values['source']}.parquet"] if values["source"] in S.teachers else []
+    return sampled + ([f"{RESULTS}/data/problems.{values['subset']}.parquet"] if values.get("subset") else [])
+
+
+def subset_inputs(wildcards):
+    values = S.subsets[wildcards.subset]
+    files = [f"{RESULTS}/data/problems.{values.get('source', 'train')}.parquet"]
+    if values.get("with_demos"):
+        files.append(f"{RESULTS}/data/demos.{values['with_demos']}.parquet")
+    if values.get("teacher"):
+        files.append(f"{RESULTS}/data/levels.{values['teacher']}.parquet")
+    return files
+
+
+def benchmark_scores(runs, seeds, names):
+    return expand(
+        f"{RESULTS}/eval/{{run}}/seed{{seed}}/benchmarks/{{name}}/{{file}}",
+        run=runs,
+        seed=seeds,
+        name=names,
+        file=["scores.json", "samples.parquet"],
+    )
+
+
+def comparison():
+    """What target `all` ends in: the tables and figures of the main comparison, or the table of the benchmarks."""
+    if S.benchmarks:
+        return [f"{RESULTS}/tables/benchmarks.csv", f"{RESULTS}/tables/benchmarks.md"]
+    return [*rules.tables.input, *rules.figures.input]
 
 
 def run_config(wildcards):

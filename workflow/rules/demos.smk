@@ -1,9 +1,38 @@
 """From a teacher's raw demonstrations to training sets of token ids."""
 
 
+rule teach:
+    """Sample demonstrations from a model, verify them and keep the right ones. A killed job goes on from what it has."""
+    input:
+        config=f"{SETUP}/teachers/{{teacher}}.yaml",
+        override=OVERRIDE,
+        data=rules.problems.output.report,
+        problems=rules.problems.output,
+        model=teacher_model,
+    output:
+        raw=f"{RESULTS}/data/raw.{{teacher}}.parquet",
+        levels=f"{RESULTS}/data/levels.{{teacher}}.parquet",
+        report=f"{RESULTS}/data/raw.{{teacher}}.report.json",
+    log:
+        f"{RESULTS}/logs/teach.{{teacher}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/teach.{{teacher}}.tsv"
+    retries: 2
+    conda:
+        ENVIRONMENT
+    params:
+        override=OVERRIDE_FLAG,
+        data=subpath(input.data, parent=True),
+        checkpoints=f"{RESULTS}/checkpoints/teach/{{teacher}}",
+    shell:
+        "python -m prefix_rft teach --config {input.config} {params.override} --name {wildcards.teacher} --data {params.data}"
+        " --model {input.model} --checkpoints {params.checkpoints} --out {params.data} > {log} 2>&1"
+
+
 rule demonstrations:
     """Filter one demonstration set and tokenise it, once."""
     input:
+        raw_demonstrations,
         config=f"{SETUP}/demos/{{demos}}.yaml",
         override=OVERRIDE,
         data=rules.problems.output.report,

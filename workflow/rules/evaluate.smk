@@ -62,6 +62,6 @@ rule evaluate:
 
 
 rule evaluations:
-    """Target: base models and runs of the main comparison, evaluated."""
+    """Target: base models and runs of the main comparison, evaluated, on the benchmarks if the preset has some."""
     input:
-        scores(BASES + S.runs, SEEDS),
+        benchmark_scores(BASES + S.runs, SEEDS, S.benchmarks) if S.benchmarks else scores(BASES + S.runs, SEEDS),

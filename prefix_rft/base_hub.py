@@ -1,0 +1,94 @@
+"""Base models from the hub or a local folder (kind: hub), with the window and stop tokens that the paper gives them.
+
+The model is kept as one safetensors file, as every model of this project. Paper section 3: rope theta 10000 -> 40000 and window
+4096 -> 16384 for the Qwen2.5-Math models. Stop tokens: a base model's own end of text, and the end of a turn of the prompt template.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from .config import opt
+from .errors import UserError
+from .hub import fetch_model
+from .io import sha256
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseConfig:
+    kind: str = opt(..., "hub", choices=("hub",))
+    name: str = opt(..., "model on the hub, owner/name")
+    revision: str = opt("main", "its commit on the hub; a branch is resolved and recorded")
+    path: str | None = opt(None, "local folder of a transformers model; used instead of the hub")
+    stop: list[str] = opt(..., "tokens that end a response; the first one ends every demonstration")
+    rope_theta: float | None = opt(None, "base of the rotary embedding; unset: the model's own", gt=0)
+    window: int | None = opt(None, "most tokens of prompt and response; unset: the model's own", ge=16)
+    dtype: str = opt("bfloat16", "dtype that the weights are kept in", choices=("float32", "bfloat16"))
+
+    def __post_init__(self):
+        if not self.stop:
+            raise ValueError("stop: needs at least one token")
+
+
+def make(config: BaseConfig, data: Path, out: Path) -> dict:
+    """Fill the folder `out`; returns what base.json says. `data` is not read: the model is not trained here."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers.utils import logging
+
+    if not sys.stderr.isatty():
+        logging.disable_progress_bar()  # a log file is no place for it
+    if config.path is not None:
+        folder, origin = Path(config.path), {"path": config.path}
+        if not (folder / "config.json").exists():
+            raise UserError(f"key 'path' = {config.path!r}: is not a model folder: it has no config.json")
+    else:
+        folder, commit = fetch_model(config.name, config.revision, "key 'name'")
+        origin = {"name": config.name, "revision": commit}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        shape = AutoConfig.from_pretrained(folder)
+    except (ValueError, OSError, KeyError) as e:
+        raise UserError(f"{folder}: cannot be read as a model: {' '.join(str(e).split())[:200]}") from e
+    _widen(shape, config)
+    model = AutoModelForCausalLM.from_pretrained(folder, config=shape, dtype=getattr(torch, config.dtype))
+    stops = []
+    for token in config.stop:
+        id = tokenizer.convert_tokens_to_ids(token)
+        if id is None or tokenizer.convert_ids_to_tokens(id) != token:
+            raise UserError(f"key 'stop': {token!r} is no token of {config.name}")
+        stops.append(id)
+    tokenizer.eos_token = config.stop[0]
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = config.stop[0]
+    model.config.eos_token_id = stops
+    model.generation_config = GenerationConfig(eos_token_id=stops, pad_token_id=tokenizer.pad_token_id)
+    model.save_pretrained(out, safe_serialization=True, max_shard_size="1000GB")
+    tokenizer.save_pretrained(out)
+    return {
+        "origin": origin,
+        "parameters": model.num_parameters(),
+        "stop_ids": stops,
+        "window": model.config.max_position_embeddings,
+        "rope": _rope(json.loads((out / "config.json").read_text())),
+        "model_sha256": sha256(out / "model.safetensors"),
+    }
+
+
+def _widen(shape, config):
+    if config.window is not None:
+        shape.max_position_embeddings = config.window
+        if getattr(shape, "sliding_window", None) is not None and not getattr(shape, "use_sliding_window", False):
+            shape.sliding_window = None
+    if config.rope_theta is not None:
+        parameters = dict(getattr(shape, "rope_parameters", None) or {"rope_type": "default"})
+        if parameters.get("rope_type", "default") != "default":
+            raise UserError(
+                f"key 'rope_theta': the model's rotary embedding is of type {parameters['rope_type']!r}, not the plain one"
+            )
+        shape.rope_parameters = parameters | {"rope_theta": config.rope_theta}
+
+
+def _rope(values):
+    return values.get("rope_parameters") or {"rope_theta": values.get("rope_theta")}

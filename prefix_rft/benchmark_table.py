@@ -1,0 +1,174 @@
+"""Command `benchmark-table`: the scores of a preset's runs on its benchmarks (the paper's Table 1), with intervals.
+
+A cell is the mean over seeds and problems of the benchmark's metric with the bootstrap interval of `statistics.py`. The averages weigh
+benchmarks alike, as the paper's do; their interval adds the variance between seeds and the variance between problems of each benchmark
+(conservative: the noise of sampling is in both), with Student's quantile at Satterthwaite's degrees of freedom. Scores of another model,
+another version of a benchmark or another prompt template than that of the first run are refused.
+"""
+
+import csv
+import io
+import sys
+from pathlib import Path
+
+import numpy as np
+from scipy import stats
+
+from .benchmarks import entry_hash, load_benchmarks, scoring_hash
+from .config import load_run
+from .errors import UserError
+from .io import read_json, read_parquet, write_text
+from .statistics import LEVEL, metric_scores, score_interval
+from .study import check_run, read_preset
+
+FIELDS = (
+    "run",
+    "label",
+    "benchmark",
+    "group",
+    "metric",
+    "mean",
+    "ci_low",
+    "ci_high",
+    "n_seeds",
+    "n_problems",
+    "timed_out",
+)
+
+
+def add_arguments(parser):
+    parser.add_argument("--config", required=True, help="setup/benchmarks.yaml of a preset")
+    parser.add_argument("--preset-config", required=True, help="preset.yaml")
+    parser.add_argument("--override", help="smoke.yaml")
+    parser.add_argument("--results", required=True, type=Path, help="results/<preset>")
+    parser.add_argument("--seeds", required=True, help="such as 0,1,2")
+    parser.add_argument(
+        "--out", required=True, type=Path, help="table as .csv; a .md of the same name is written beside it"
+    )
+
+
+def matrix(results: Path, run, seeds, name, expected):
+    """([seeds, problems] scores, time-outs) of one run on one benchmark, from its samples."""
+    rows, problems, lost = [], None, 0
+    for seed in seeds:
+        folder = results / "eval" / run / f"seed{seed}" / "benchmarks" / name
+        scores = read_json(folder / "scores.json")
+        for key, value in expected(run, seed).items():
+            if scores.get(key) != value:
+                raise UserError(
+                    f"{folder}/scores.json: key {key!r} = {scores.get(key)!r}: is {value!r} now; evaluate this run on {name} again"
+                )
+        right, judged = {}, {}
+        for r in read_parquet(folder / "samples.parquet", ("problem_id", "correct", "timed_out")):
+            right[r["problem_id"]] = right.get(r["problem_id"], 0) + r["correct"]
+            judged[r["problem_id"]] = judged.get(r["problem_id"], 0) + (not r["timed_out"])
+            lost += r["timed_out"]
+        if problems is not None and list(right) != problems:
+            raise UserError(
+                f"{folder}/samples.parquet: has other problems than seed {seeds[0]}; evaluate this run on {name} again"
+            )
+        problems = list(right)
+        rows.append(metric_scores(list(right.values()), list(judged.values()), f"avg@{scores['sampling']['samples']}"))
+    x = np.array(rows)
+    return x[:, ~np.isnan(x).any(0)], lost
+
+
+def average(matrices):
+    """(mean, low, high) of the average over benchmarks; `matrices` [seeds, problems of the benchmark], the same seeds in each."""
+    count, seeds = len(matrices), matrices[0].shape[0]
+    per_seed = np.mean([x.mean(1) for x in matrices], axis=0)
+    parts = [(x.mean(0).var(ddof=1) / x.shape[1] / count**2, x.shape[1] - 1) for x in matrices if x.shape[1] > 1]
+    if seeds > 1:
+        parts.append((per_seed.var(ddof=1) / seeds, seeds - 1))
+    variance, mean = sum(v for v, _ in parts), float(per_seed.mean())
+    if variance == 0:
+        return mean, mean, mean
+    df = variance**2 / sum(v**2 / d for v, d in parts)
+    reach = stats.t.ppf((1 + LEVEL) / 2, df) * np.sqrt(variance)
+    return mean, float(max(mean - reach, 0)), float(min(mean + reach, 1))
+
+
+def rows_of(args, config, entries):
+    preset = read_preset(args.preset_config, args.override)
+    seeds = [int(s) for s in args.seeds.split(",")]
+    labels, folder = preset.get("labels") or {}, Path(args.preset_config).parent
+    runs = {r: load_run(folder / f"{r}.yaml", args.override) for r in preset["runs"]}
+    members = [*dict.fromkeys(c.base for c in runs.values()), *runs]
+
+    def model_of(run, seed):
+        if run not in runs:
+            return {"config_hash": None}
+        record = check_run(args.results / "runs" / run / f"seed{seed}" / "run.json", runs[run])
+        return {"config_hash": record["config_hash"], "model_sha256": record["model_sha256"]}
+
+    out, templates = [], set()
+    for run in members:
+        groups = {}
+        for name in config.names:
+            entry, version = entries[name], entry_hash(args.config, name, args.override)
+            now = {"entry_hash": version, "scoring_hash": scoring_hash(args.config, args.override)}
+            x, lost = matrix(args.results, run, seeds, name, lambda r, s, now=now: model_of(r, s) | now)
+            templates.add(
+                read_json(args.results / f"eval/{run}/seed{seeds[0]}/benchmarks/{name}/scores.json")["template"][
+                    "sha256"
+                ]
+            )
+            if not x.size:
+                raise UserError(f"{args.results}/eval/{run}: no response to {name} could be verified in time")
+            interval = score_interval(x)
+            common = {
+                "run": run,
+                "label": labels.get(run, run),
+                "benchmark": name,
+                "group": entry.group,
+                "metric": entry.metric,
+            }
+            numbers = {"mean": interval.mean, "ci_low": interval.low, "ci_high": interval.high}
+            out.append(common | numbers | {"n_seeds": len(seeds), "n_problems": x.shape[1], "timed_out": lost})
+            groups.setdefault(entry.group, []).append(x)
+        for group, matrices in groups.items():
+            mean, low, high = average(matrices)
+            common = {
+                "run": run,
+                "label": labels.get(run, run),
+                "benchmark": f"average of {len(matrices)}",
+                "group": group,
+            }
+            numbers = {"metric": "mean", "mean": mean, "ci_low": low, "ci_high": high}
+            problems = sum(x.shape[1] for x in matrices)
+            out.append(common | numbers | {"n_seeds": len(seeds), "n_problems": problems, "timed_out": 0})
+    if len(templates) > 1:
+        raise UserError(
+            f"{args.results}/eval: runs were evaluated with different prompt templates; evaluate all of them again"
+        )
+    return out
+
+
+def markdown(rows):
+    columns = list(dict.fromkeys((r["group"], r["benchmark"], r["metric"]) for r in rows))
+    columns.sort(key=lambda c: list(dict.fromkeys(r["group"] for r in rows)).index(c[0]))
+    lines = ["| | " + " | ".join(f"{b} {m}" for _, b, m in columns) + " |", "|---|" + "---:|" * len(columns)]
+    for run in dict.fromkeys(r["run"] for r in rows):
+        mine = {(r["group"], r["benchmark"], r["metric"]): r for r in rows if r["run"] == run}
+        cells = [
+            f"{100 * r['mean']:.1f} [{100 * r['ci_low']:.1f}, {100 * r['ci_high']:.1f}]"
+            for r in (mine[c] for c in columns)
+        ]
+        lines.append(f"| {next(iter(mine.values()))['label']} | " + " | ".join(cells) + " |")
+    lost = sum(r["timed_out"] for r in rows)
+    return (
+        "\n".join([*lines, "", f"Right answers in %, mean [95 % interval]; verifications that timed out: {lost}."])
+        + "\n"
+    )
+
+
+def main(args):
+    config, entries = load_benchmarks(args.config, args.override)
+    rows = rows_of(args, config, entries)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, FIELDS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(args.out, text.getvalue())
+    write_text(args.out.with_suffix(".md"), markdown(rows))
+    print(markdown(rows), file=sys.stderr)

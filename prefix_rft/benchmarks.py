@@ -1,0 +1,293 @@
+r"""Benchmarks: one table (config/benchmarks.yaml), an entry each, and the command `benchmark-problems` that fetches one of them.
+
+    python -m prefix_rft benchmark-problems --config config/paper-7b/setup/benchmarks.yaml --name aime24 --out results/paper-7b/benchmarks
+
+writes `problems.aime24.parquet` (the columns of every problem file: id, prompt, answer, level, canonical) and `aime24.json`, which says
+what was fetched, what was dropped and why. Multiple-choice options are shuffled with a fixed seed, problem by problem, and their
+letters are the answers. Nothing here samples a model: that is `benchmark_scores.py`. (`benchmark.py` measures speed.)
+"""
+
+import dataclasses
+import random
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from .answers import clean, reference
+from .config import build, load, opt, read_yaml, resolve
+from .contamination import words
+from .errors import UserError
+from .hub import Source, fetch
+from .io import hash_of, write_json, write_parquet
+from .templates import Template, read_template
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+EXAMPLES = 5  # broken rows shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """An entry of the table."""
+
+    source: Source = opt(..., "where it comes from")
+    question: str = opt(..., "column of the question; a dot leads into a column, such as choices.text")
+    answer: str = opt(
+        ..., "column of the answer; of the right option, its letter, its number from 0, its label or its text"
+    )
+    choices: str | None = opt(None, "column with the list of options")
+    labels: str | None = opt(None, "column with the options' labels, where `answer` is one of them")
+    wrong: list[str] = opt([], "columns of the wrong options, where each has its own and `answer` holds the right one")
+    id: str | None = opt(None, "column that names a problem; unset: its number")
+    level: str | None = opt(None, "column to score parts by; unset: one part")
+    verifier: str = opt("math", "how answers are compared", choices=("math", "choice"))
+    metric: str = opt("pass@1", "what the table of the paper shows", choices=("avg@32", "pass@1"))
+    samples: int = opt(1, "responses a problem", ge=1)
+    problems: int = opt(..., "how many problems there must be, dropped ones included", ge=1)
+    group: str = opt("math", "average that it counts in", choices=("math", "ood"))
+    seed: int = opt(0, "shuffles the options", ge=0)
+    max_broken: float = opt(0.0, "more broken rows than this share are an error", ge=0, le=1)
+
+    def __post_init__(self):
+        if (self.verifier == "choice") != bool(self.choices or self.wrong):
+            raise ValueError("verifier: choice goes with `choices` or `wrong`, and only with them")
+        if self.choices and self.wrong:
+            raise ValueError("choices, wrong: only one of them")
+        if self.metric.startswith("avg") and self.samples != int(self.metric[4:]):
+            raise ValueError(f"samples: {self.samples} does not fit metric {self.metric}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmarks:
+    """`setup/benchmarks.yaml`: which benchmarks a preset is scored on, and how (paper section 3: T = 0.6, 8192 new tokens)."""
+
+    table: str = opt(..., "file with the entries")
+    names: list[str] = opt(..., "entries of it that the preset is scored on")
+    clear_of: list[str] = opt([], "entries that training problems are compared with; a change of it makes new training data")
+    template: str = opt(..., "prompt template, as in training")
+    choice_template: str = opt(..., "text of a multiple-choice question, with {question} and {choices}")
+    max_response: int = opt(8192, "response limit in tokens", ge=1)
+    temperature: float = opt(0.6, "sampling temperature", ge=0)
+    seed: int = opt(0, "seed of sampling; combined with the run's seed, the benchmark and the problem", ge=0)
+    samples: int | None = opt(None, "responses a problem instead of the entries' own (for trying things out)", ge=1)
+    limit: int | None = opt(None, "only so many problems of each (for trying things out)", ge=1)
+    check_counts: bool = opt(True, "refuse a benchmark with another number of problems than its entry says")
+    engine: str = opt("native", "what samples the responses", choices=("native",))
+    dtype: str = opt("float32", "dtype of the model", choices=("float32", "bfloat16"))
+    max_rows: int = opt(512, "rows decoded at once; changes memory and speed, never the samples", ge=1)
+    save_rows: int = opt(2048, "responses between two saves: what a kill can cost; never changes the samples", ge=1)
+
+    def __post_init__(self):
+        if not self.names or len(set(self.names)) != len(self.names):
+            raise ValueError(f"names: {self.names} must name at least one benchmark, and none twice")
+
+
+def load_benchmarks(path, override=None) -> tuple[Benchmarks, dict[str, Benchmark]]:
+    """(settings, {name: entry}) of the preset; templates and table are read to see that they are right."""
+    config = load(Benchmarks, path, override, "benchmarks")
+    table = read_yaml(config.table)
+    every = [*dict.fromkeys([*config.names, *config.clear_of])]
+    for name in every:
+        if name not in table:
+            key = "names" if name in config.names else "clear_of"
+            raise UserError(f"{path}: key {key!r}: {name!r} is no entry of {config.table}; it has {', '.join(table)}")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+            raise UserError(f"{config.table}: entry {name!r}: must be a name of letters, digits, - and _")
+    entries = {name: build(Benchmark, table[name], f"{config.table}: {name}") for name in every}
+    read_template(config.template)
+    if "{choices}" not in read_template(config.choice_template).text:
+        raise UserError(f"{config.choice_template}: must hold {{choices}}")
+    return config, entries
+
+
+def entry_hash(path, name, override=None) -> str:
+    """Identity of what a benchmark's problems are made from: its entry and the limits on it. Reads no more than it must."""
+    values = resolve(path, override, "benchmarks")
+    entry = read_yaml(values.get("table")).get(name)
+    return hash_of([entry, values.get("limit"), values.get("check_counts"), values.get("choice_template")])[:16]
+
+
+def scoring_hash(path, override=None) -> str:
+    """Identity of how responses are sampled: what in the preset's settings changes a score."""
+    values = resolve(path, override, "benchmarks")
+    blind = ("table", "names", "clear_of", "limit", "check_counts", "choice_template", "max_rows", "save_rows")
+    return hash_of([{k: v for k, v in values.items() if k not in blind}, read_template(values.get("template")).text])[:16]
+
+
+# ----------------------------------------------------------------------------------------------------------- problems
+
+
+def column(row, name):
+    """Value of a column, `a.b` leading into a mapping. KeyError with the part that is missing."""
+    for part in [name] if name in row else name.split("."):
+        if not isinstance(row, dict) or part not in row:
+            raise KeyError(name)
+        row = row[part]
+    return row
+
+
+def answer_text(value) -> str:
+    """An answer as text: 142.0 -> 142; several answers in a list are joined."""
+    if isinstance(value, str) and re.fullmatch(r"\s*\[\s*(['\"]).*\1\s*\]\s*", value, re.DOTALL):
+        value = [m[2] for m in re.finditer(r"(['\"])(.*?)\1\s*(?:,|\])", value, re.DOTALL)]
+    if isinstance(value, list):
+        return ", ".join(answer_text(v) for v in value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if value is None or isinstance(value, (dict, bool)):
+        raise ValueError(f"answer {value!r} is no text")
+    return clean(reference(str(value)))
+
+
+def options(entry: Benchmark, row, rng) -> tuple[list[str], int]:
+    """(options in their shuffled order, place of the right one)"""
+    right = column(row, entry.answer)
+    if entry.wrong:
+        texts, place = [str(right), *(str(column(row, w)) for w in entry.wrong)], 0
+    else:
+        texts = [str(c) for c in column(row, entry.choices)]
+        labels = [str(x) for x in column(row, entry.labels)] if entry.labels else list(LETTERS[: len(texts)])
+        if isinstance(right, int) and not entry.labels:
+            place = right
+        elif str(right) in labels:
+            place = labels.index(str(right))
+        elif texts.count(str(right)) == 1:
+            place = texts.index(str(right))
+        else:
+            raise ValueError(f"answer {right!r} is none of {', '.join(labels)}")
+    if not 2 <= len(texts) <= len(LETTERS) or not 0 <= place < len(texts):
+        raise ValueError(f"{len(texts)} options and answer {right!r}")
+    order = list(range(len(texts)))
+    rng.shuffle(order)
+    return [texts[i].strip() for i in order], order.index(place)
+
+
+def make_problems(name: str, entry: Benchmark, template: Template, fetched, where: str, limit=None, check_counts=True):
+    """(rows of the problem file, report). Broken rows are named by number, more than `max_broken` of them is an error, and so are an
+    empty benchmark, a missing column, and two problems with one id."""
+    total = len(fetched.rows) + len(fetched.broken)
+    if total == 0:
+        raise UserError(f"{where}: is empty: {fetched.origin.get('files') or fetched.origin.get('path')} has no row")
+    if check_counts and total != entry.problems:
+        raise UserError(
+            f"{where}: key 'problems' = {entry.problems}: there are {total} rows; is it another version of the benchmark?"
+        )
+    wanted = [
+        entry.question,
+        entry.answer,
+        *filter(None, (entry.choices, entry.labels, entry.id, entry.level)),
+        *entry.wrong,
+    ]
+    missing = [c for c in wanted if not any(_has(row, c) for _, row in fetched.rows)]
+    if missing:
+        known = sorted({k for _, row in fetched.rows[:100] for k in row})
+        raise UserError(f"{where}: column {missing[0]!r} is missing; the data have {', '.join(known)}")
+    rows, broken, ids = [], list(fetched.broken), {}
+    for number, row in fetched.rows:
+        try:
+            made = _problem(name, entry, template, number, row)
+        except (KeyError, ValueError, TypeError) as e:
+            broken.append((number, f"column {e} is missing" if isinstance(e, KeyError) else str(e)))
+            continue
+        if made["id"] in ids:
+            raise UserError(
+                f"{where}: rows {ids[made['id']]} and {number} have the same id {made['id']!r} (column {entry.id!r})"
+            )
+        ids[made["id"]] = number
+        rows.append(made)
+    if len(broken) > entry.max_broken * total:
+        shown = "; ".join(f"row {n}: {reason}" for n, reason in sorted(broken)[:EXAMPLES])
+        raise UserError(
+            f"{where}: {len(broken)} of {total} rows are broken, more than max_broken = {entry.max_broken}: {shown}"
+        )
+    for number, reason in broken:
+        print(f"{where}: row {number} dropped: {reason}", file=sys.stderr)
+    repeated = [i for i, c in Counter(r["canonical"] for r in rows).items() if c > 1]
+    report = {
+        "benchmark": name,
+        "origin": fetched.origin,
+        "problems": len(rows[:limit]),
+        "limit": limit,
+        "broken": [{"row": n, "reason": reason} for n, reason in broken],
+        "repeated_questions": len(repeated),
+        "answers": dict(Counter(r["answer"] for r in rows).most_common(5)) if entry.verifier == "choice" else None,
+    }
+    return rows[:limit], report
+
+
+def _has(row, name):
+    try:
+        column(row, name)
+        return True
+    except KeyError:
+        return False
+
+
+def _problem(name, entry, template, number, row):
+    question = column(row, entry.question)
+    if not isinstance(question, str) or not question.strip():
+        raise ValueError(f"question {question!r} is no text")
+    id = str(column(row, entry.id)) if entry.id else f"{number - 1:05d}"
+    question = question.strip()
+    if entry.verifier == "choice":
+        texts, place = options(entry, row, random.Random(f"{entry.seed} {name} {id}"))
+        listed = "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, texts, strict=False))
+        prompt, answer = template.render(question, choices=listed), LETTERS[place]
+    else:
+        prompt, answer = question, answer_text(column(row, entry.answer))
+        if not answer:
+            raise ValueError("the answer is empty")
+    level = str(column(row, entry.level)) if entry.level else "all"
+    return {
+        "id": f"{name}-{id}",
+        "prompt": prompt,
+        "answer": answer,
+        "level": level,
+        "canonical": " ".join(words(question)),
+    }
+
+
+def read_benchmark(folder: Path, name: str) -> list[dict]:
+    from .data import read_problems
+
+    return read_problems(Path(folder), name)
+
+
+# ------------------------------------------------------------------------------------------------------------ command
+
+
+def add_arguments(parser):
+    parser.add_argument("--config", required=True, help="setup/benchmarks.yaml of a preset")
+    parser.add_argument("--override", help="file whose section `benchmarks` overrides the configuration")
+    parser.add_argument("--name", required=True, help="an entry of the table")
+    parser.add_argument("--out", required=True, type=Path, help="folder for problems.<name>.parquet and <name>.json")
+
+
+def main(args):
+    from .rewards import Verifier
+
+    config, entries = load_benchmarks(args.config, args.override)
+    if args.name not in entries:
+        raise UserError(f"--name {args.name}: {args.config} has {', '.join(entries)}")
+    entry, where = entries[args.name], f"{config.table}: {args.name}"
+    fetched = fetch(entry.source, f"{where}.source")
+    rows, report = make_problems(
+        args.name, entry, read_template(config.choice_template), fetched, where, config.limit, config.check_counts
+    )
+    with Verifier(entry.verifier) as verifier:
+        doubtful = [r["id"] for r, ok in zip(rows, verifier.parses([r["answer"] for r in rows]), strict=True) if not ok]
+    for id in doubtful:
+        print(f"{where}: the answer of {id} cannot be parsed: only the same text counts as right", file=sys.stderr)
+    report |= {
+        "unparsed_answers": doubtful,
+        "entry": dataclasses.asdict(entry),
+        "entry_hash": entry_hash(args.config, args.name, args.override),
+        "choice_template_sha256": read_template(config.choice_template).sha256,
+    }
+    write_parquet(args.out / f"problems.{args.name}.parquet", rows)
+    write_json(args.out / f"{args.name}.json", report)
+    print(
+        f"{where}: {len(rows)} problems, {len(report['broken'])} broken, {len(doubtful)} unparsed answers",
+        file=sys.stderr,
+    )

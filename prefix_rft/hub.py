@@ -1,0 +1,252 @@
+"""Data sets and models from the hub by name and revision, or from a local path; retried, checked against their checksums.
+
+`datasets` decides which files a data set's subset and split are made of, `huggingface_hub` downloads them (it goes on where a
+connection broke off). Every file is then compared with the hash that the hub's own index names for this commit, so half a file
+or a damaged one never becomes data. A revision that is no commit ("main") is resolved once, and the commit is recorded.
+
+Environment: HF_ENDPOINT (another hub), HF_TOKEN (data sets behind a form), HF_HOME (where downloads are kept).
+Left out: the hub's own data-viewer conversions, streaming, loading scripts (they run code of strangers).
+"""
+
+import hashlib
+import json
+import logging
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from .config import opt
+from .errors import UserError
+from .io import sha256 as hash_file
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 4  # for everything that a network can spoil
+WAIT = 1.0  # seconds before the second attempt; doubled before each further one
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """Where a data set comes from: the hub (`name`), or a file (`path`), which wins."""
+
+    name: str = opt(..., "data set on the hub, owner/name")
+    subset: str | None = opt(None, "its configuration on the hub; unset: the only one")
+    split: str = opt(..., "its split on the hub")
+    revision: str = opt(
+        ..., "its commit on the hub (40 hex digits), so that the data stay the same; a branch is resolved and recorded"
+    )
+    path: str | None = opt(
+        None, "local .parquet, .jsonl, .json or .csv file with the same columns; used instead of the hub"
+    )
+    sha256: str | None = opt(
+        None, "of that file, or of the only file of the split; unset: only the hub's own checksum counts"
+    )
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """rows: (number from 1, dict) of each row that could be read. broken: (number, reason) of the others. origin: for records."""
+
+    rows: list
+    broken: list
+    origin: dict
+
+
+def fetch(source: Source, where: str) -> Fetched:
+    """Rows of a data set. `where`: file and key of the configuration, which every error names."""
+    if source.path is not None:
+        path = Path(source.path)
+        if not path.is_file():
+            raise UserError(f"{where}.path = {source.path!r}: no such file")
+        files, origin = [path], {"path": str(path)}
+    else:
+        files, origin = _download(source, where)
+    hashes = [hash_file(f) for f in files]
+    if source.sha256 is not None and hashes != [source.sha256]:
+        raise UserError(
+            f"{where}.sha256 = {source.sha256!r}: the data have {', '.join(hashes)}; they are not those that were recorded"
+        )
+    rows, broken, count = [], [], 0
+    for file in files:
+        found, bad = read_table(file)
+        rows += [(count + n, row) for n, row in found]
+        broken += [(count + n, reason) for n, reason in bad]
+        count += len(found) + len(bad)
+    return Fetched(rows, broken, {**origin, "sha256": hashes, "rows": count})
+
+
+def read_table(path: Path) -> tuple[list, list]:
+    """([(number from 1, row)], [(number, why it cannot be read)]) of a .parquet, .jsonl, .json or .csv file."""
+    path = Path(path)
+    kind = path.suffix.lstrip(".")
+    try:
+        if kind in ("jsonl", "json"):
+            return _read_json(path)
+        import datasets
+
+        if kind not in ("parquet", "csv"):
+            raise UserError(f"{path}: must be a .parquet, .jsonl, .json or .csv file")
+        if kind == "parquet":
+            import pyarrow.parquet
+
+            rows = pyarrow.parquet.read_table(path).to_pylist()
+        else:
+            rows = datasets.Dataset.from_csv(str(path), keep_in_memory=True).to_list()
+    except UserError:
+        raise
+    except Exception as e:  # pyarrow, pandas and datasets raise many kinds
+        raise UserError(f"{path}: not readable as {kind}: {_short(e)}") from e
+    return list(enumerate(rows, 1)), []
+
+
+def _read_json(path):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as e:
+        raise UserError(f"{path}: not readable: {e}") from e
+    if text.lstrip()[:1] == "[":
+        try:
+            values = json.loads(text)
+        except ValueError as e:
+            raise UserError(f"{path}: not readable as JSON: {e}") from e
+        numbered = [(n, v, None) for n, v in enumerate(values, 1)]
+    else:
+        numbered = [(n, *_parsed(line)) for n, line in enumerate(filter(str.strip, text.splitlines()), 1)]
+    rows = [(n, v) for n, v, e in numbered if e is None and isinstance(v, dict)]
+    broken = [(n, e or f"is {type(v).__name__}, not a mapping") for n, v, e in numbered if not isinstance(v, dict)]
+    return rows, broken
+
+
+def _parsed(line):
+    try:
+        return json.loads(line), None
+    except (ValueError, RecursionError) as e:
+        return None, f"not JSON: {e}"
+
+
+# ------------------------------------------------------------------------------------------------------------ the hub
+
+
+def _download(source: Source, where):
+    """([local files of the split], origin)"""
+    import datasets
+
+    datasets.disable_progress_bars()
+    commit, index = _index("dataset", source.name, source.revision, where)
+
+    def resolve():
+        return datasets.load_dataset_builder(source.name, source.subset, revision=commit)
+
+    try:
+        builder = _attempts(resolve, f"{where}: {source.name}")
+    except ValueError as e:  # an unknown subset
+        raise UserError(f"{where}.subset = {source.subset!r}: {_short(e)}") from e
+    splits = {str(k): v for k, v in (builder.config.data_files or {}).items()}
+    if source.split not in splits:
+        raise UserError(f"{where}.split = {source.split!r}: {source.name} has {', '.join(splits) or 'none'}")
+    marker = f"@{commit}/"
+    paths = [str(url).split(marker, 1)[1] for url in splits[source.split]]
+    files = [_file("dataset", source.name, commit, path, index, where) for path in paths]
+    if not COMMIT.fullmatch(source.revision):
+        log.warning("%s.revision = %r moves; to keep the data, pin it: revision: %s", where, source.revision, commit)
+    return files, {
+        "name": source.name,
+        "subset": source.subset,
+        "split": source.split,
+        "revision": commit,
+        "files": paths,
+    }
+
+
+def fetch_model(name: str, revision: str, where: str) -> tuple[Path, str]:
+    """(folder with a model's files, commit); weights as safetensors only, as other formats can hold code."""
+    commit, index = _index("model", name, revision, where)
+    wanted = [p for p in index if re.search(r"(\.json|\.safetensors|\.txt|\.model|\.jinja)$", p) and "/" not in p]
+    if not any(p.endswith(".safetensors") for p in wanted):
+        raise UserError(f"{where}: {name} at {commit} has no .safetensors file")
+    files = [_file("model", name, commit, path, index, where) for path in wanted]
+    return files[0].parent, commit
+
+
+def _index(kind, name, revision, where):
+    """(commit, {path: (hash, its algorithm)}) of a repository."""
+    from huggingface_hub import HfApi
+
+    def ask():
+        api = HfApi()
+        get = api.dataset_info if kind == "dataset" else api.model_info
+        return get(name, revision=revision, files_metadata=True)
+
+    info = _attempts(ask, f"{where}: {name} (revision {revision})")
+    index = {}
+    for s in info.siblings:
+        index[s.rfilename] = (s.lfs.sha256, "sha256") if s.lfs else (s.blob_id, "git")
+    return info.sha, index
+
+
+def _file(kind, name, commit, path, index, where) -> Path:
+    """The local copy of one file, once its hash is that of the index."""
+    from huggingface_hub import hf_hub_download
+
+    if path not in index:
+        raise UserError(f"{where}: {name} at {commit} has no file {path}")
+    expected, algorithm = index[path]
+    for attempt in range(ATTEMPTS):
+
+        def get(force=attempt > 0):
+            return Path(hf_hub_download(name, path, repo_type=kind, revision=commit, force_download=force))
+
+        local = _attempts(get, f"{where}: {name}, file {path}")
+        found = hash_file(local) if algorithm == "sha256" else _git_hash(local)
+        if expected is None or found == expected:
+            return local
+        log.warning(
+            "%s: %s of %s has %s %s, must be %s; fetching it again", where, path, name, algorithm, found, expected
+        )
+        local.resolve().unlink()
+    raise UserError(
+        f"{where}: {name}: file {path} has the wrong checksum ({found}, must be {expected}) after {ATTEMPTS} downloads; the hub"
+        " or what stands in between is broken"
+    )
+
+
+def _git_hash(path):
+    data = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
+def _attempts(call, what):
+    """`call()`, again after what a network may do; every error that is left is one line that says what to do."""
+    import httpx
+    from huggingface_hub import errors
+
+    for attempt in range(ATTEMPTS):
+        try:
+            return call()
+        except errors.GatedRepoError as e:
+            raise UserError(
+                f"{what}: is behind a form; accept it on the hub's page of the data set and set HF_TOKEN, or give a local copy with"
+                " key 'path'"
+            ) from e
+        except errors.RevisionNotFoundError as e:
+            raise UserError(f"{what}: there is no such revision on the hub") from e
+        except (errors.RepositoryNotFoundError, errors.EntryNotFoundError) as e:
+            raise UserError(
+                f"{what}: there is no such repository or file on the hub (or it is private: set HF_TOKEN)"
+            ) from e
+        except errors.OfflineModeIsEnabled as e:
+            raise UserError(f"{what}: HF_HUB_OFFLINE is set; unset it, or give a local copy with key 'path'") from e
+        except (errors.HfHubHTTPError, httpx.HTTPError, OSError) as e:
+            last = e
+            if attempt + 1 < ATTEMPTS:
+                log.warning("%s: attempt %d of %d: %s", what, attempt + 1, ATTEMPTS, _short(e))
+                time.sleep(WAIT * 2**attempt)
+    raise UserError(
+        f"{what}: cannot be fetched after {ATTEMPTS} attempts: {_short(last)}; without a network give a local copy with key 'path'"
+    ) from last
+
+
+def _short(e):
+    return " ".join(str(e).split())[:200] or type(e).__name__

@@ -1,0 +1,105 @@
+"""Command `subset`: a problem file made of some of another one's problems; a run trains on it with `train_split: <name>`.
+
+    analysis    per_level: 2048 a difficulty level 1..8 = right answers of 8 by a teacher (paper section 3, the 1.5B runs)
+    train_2k    first_per_level: 256 of `analysis` (the probe set of Figure 3)
+    easy        with_demos: easy (the problems whose demonstration is short enough, for LLaMA)
+
+The report beside the file counts every step. Left out: difficulty by anything but a teacher's success.
+"""
+
+import dataclasses
+import random
+import sys
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from .config import load, opt
+from .data import read_problems
+from .errors import UserError
+from .io import read_parquet, write_json, write_parquet
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubsetConfig:
+    source: str = opt("train", "problems to choose from: data/problems.<source>.parquet")
+    with_demos: str | None = opt(None, "only problems with a demonstration in data/demos.<name>.parquet")
+    teacher: str | None = opt(
+        None, "difficulty of a problem = right answers in data/levels.<teacher>.parquet; it becomes its level"
+    )
+    levels: list[int] | None = opt(None, "only these difficulty levels (needs `teacher`)", ge=0)
+    per_level: int | None = opt(None, "so many problems of each level, drawn by seed; fewer are an error", ge=1)
+    first_per_level: int | None = opt(None, "the first so many problems of each level; fewer are an error", ge=1)
+    seed: int = opt(0, "draws the problems of `per_level`", ge=0)
+
+    def __post_init__(self):
+        if self.levels is not None and self.teacher is None:
+            raise ValueError("levels: needs `teacher`, whose right answers make the levels")
+
+
+def choose(config: SubsetConfig, data: Path) -> tuple[list[dict], dict]:
+    """(rows of the new problem file, report)"""
+    rows = read_problems(data, config.source)
+    steps = [{"step": f"problems.{config.source}", "out": len(rows)}]
+
+    def keep(name, kept):
+        steps.append({"step": name, "out": len(kept)})
+        return kept
+
+    if config.with_demos is not None:
+        having = {r["problem_id"] for r in read_parquet(data / f"demos.{config.with_demos}.parquet", ("problem_id",))}
+        rows = keep(f"with demonstration in {config.with_demos}", [r for r in rows if r["id"] in having])
+    if config.teacher is not None:
+        levels = read_parquet(data / f"levels.{config.teacher}.parquet", ("problem_id", "right"))
+        right = {r["problem_id"]: r["right"] for r in levels}
+        rows = keep(
+            f"tried by {config.teacher}", [r | {"level": str(right[r["id"]])} for r in rows if r["id"] in right]
+        )
+    if config.levels is not None:
+        wanted = {str(n) for n in config.levels}
+        rows = keep("levels", [r for r in rows if r["level"] in wanted])
+    for key, take in (("per_level", _drawn), ("first_per_level", lambda part, n, config: part[:n])):
+        count = getattr(config, key)
+        if count is None:
+            continue
+        parts = {}
+        for r in rows:
+            parts.setdefault(r["level"], []).append(r)
+        for level, part in parts.items():
+            if len(part) < count:
+                raise UserError(f"key {key!r} = {count}: level {level!r} has only {len(part)} problems")
+        if config.levels is not None and (lost := {str(n) for n in config.levels} - set(parts)):
+            raise UserError(f"key {key!r} = {count}: level {min(lost)!r} has no problem")
+        chosen = {r["id"] for part in parts.values() for r in take(part, count, config)}
+        rows = keep(key, [r for r in rows if r["id"] in chosen])
+    if not rows:
+        passed = ", ".join(f"{s['step']} {s['out']}" for s in steps)
+        raise UserError(f"no problem is left ({passed})")
+    return rows, {
+        "config": dataclasses.asdict(config),
+        "steps": steps,
+        "problems": len(rows),
+        "levels": dict(sorted(Counter(r["level"] for r in rows).items())),
+    }
+
+
+def _drawn(part, count, config):
+    return random.Random(f"{config.seed} {part[0]['level']}").sample(part, count)
+
+
+def add_arguments(parser):
+    parser.add_argument("--config", required=True, help="setup/subsets/<name>.yaml of a preset")
+    parser.add_argument("--override", help="file whose section `subsets` overrides the configuration")
+    parser.add_argument("--data", required=True, type=Path, help="folder made by the command `data`")
+    parser.add_argument("--out", required=True, type=Path, help="problem file; the report is written beside it")
+
+
+def main(args):
+    config = load(SubsetConfig, args.config, args.override, "subsets")
+    try:
+        rows, report = choose(config, args.data)
+    except UserError as e:
+        raise UserError(f"{args.config}: {e}" if str(e).startswith("key ") else str(e)) from e
+    write_parquet(args.out, rows)
+    write_json(args.out.with_suffix(".report.json"), report)
+    print(f"{args.out}: {len(rows)} problems of {len(report['levels'])} levels", file=sys.stderr)

@@ -1,0 +1,258 @@
+r"""Task `math`: competition problems with demonstrations from the hub (paper section 3: Elliott/Openr1-Math-46k-8192).
+
+Columns of that data set: `prompt` and `target` are lists of messages (role, content), `reward_model` holds the reference answer as
+`ground_truth`. The user's message is the problem and the assistant's the demonstration; its system message is left out, because the
+prompt template (a file, see `templates.py`) says what a model sees. Other data sets of this kind need other column names only.
+
+On the way to problems.train broken rows (named by number, refused above a share), reference answers that cannot be compared,
+repeated problems, and problems of a benchmark (`contamination.py`) are dropped and counted in data.json. The validation split is
+drawn from what is left, for learning rates. The tests are the benchmarks (`benchmarks.py`), which are no part of this.
+"""
+
+import random
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..answers import final_answer
+from ..benchmarks import answer_text, column
+from ..config import opt
+from ..contamination import read_index, words
+from ..errors import UserError
+from ..hub import Source, fetch
+from ..io import read_json, read_parquet, write_parquet
+from ..templates import Template, read_template
+from . import Task
+
+EXAMPLES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decontaminate:
+    n: int = opt(
+        13,
+        "length in words of a run shared with a benchmark's question that is too long to be chance; unknown in the paper",
+        ge=8,
+    )
+    required: bool = opt(False, "refuse to go on when a benchmark of the preset could not be fetched and compared")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    task: str = opt(..., "math", choices=("math",))
+    seed: int = opt(0, "draws the validation split", ge=0)
+    source: Source = opt(..., "problems, reference answers and demonstrations")
+    question: str = opt("prompt", "column of the problem: text, or a list of messages whose last user message counts")
+    answer: str = opt("reward_model.ground_truth", "column of the reference answer; a dot leads into a mapping")
+    demonstration: str | None = opt("target", "column of the demonstration: text, or messages; null: there is none")
+    teacher: str = opt("r1", "name of the demonstrations' teacher: data/raw.<teacher>.parquet")
+    template: str = opt(..., "prompt template, a file with {question}; the paper's exact system prompt is unknown")
+    validation: int = opt(256, "problems kept out of training, for learning rates; unknown in the paper", ge=1)
+    limit: int | None = opt(None, "only so many rows of the data set (for trying things out)", ge=2)
+    max_broken: float = opt(0.01, "more broken rows than this share are an error", ge=0, le=1)
+    decontaminate: Decontaminate | None = opt(Decontaminate(), "drop problems of benchmarks; null: keep them")
+
+
+def message(value, role):
+    """Text of a column: a string, or the last message of `role`."""
+    if isinstance(value, list):
+        found = [m.get("content") for m in value if isinstance(m, dict) and m.get("role") == role]
+        value = found[-1] if found else None
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"no text of {role}")
+    return value.strip()
+
+
+class Math(Task):
+    name = "math"
+    verifier = "math"
+    splits = ("train", "validation")
+    DataConfig = DataConfig
+    golden = [
+        (r"<think>\boxed{3}?</think> The answer is $\boxed{\frac{1}{2}}$.", "0.5", True),
+        (r"so $x=\boxed{(1,2)}$", "(1, 2)", True),
+        (r"\boxed{4} or rather \boxed{5}", "4", False),
+        ("I do not know.", "4", False),
+    ]
+
+    def __init__(self, template: Template | None = None):
+        self._template = template
+
+    def of_folder(self, summary):
+        return Math(Template(summary["prompt_template"], "data.json: prompt_template"))
+
+    def template(self) -> Template:
+        if self._template is None:
+            raise UserError("task math has a prompt template only with a data folder (data.json)")
+        return self._template
+
+    def prompt_ids(self, tokenizer, prompt: str) -> list[int]:
+        return self.template().ids(tokenizer, prompt)
+
+    def extract(self, response: str) -> str | None:
+        return final_answer(response)
+
+    @property
+    def DemosConfig(self):
+        from ..demo_filters import MathDemosConfig
+
+        return MathDemosConfig
+
+    def left_out(self, data):
+        return {
+            r["problem_id"]: f"is problem {r['benchmark_id']} of {r['benchmark']} ({r['kind']}: {r['shared']})"
+            for r in read_parquet(Path(data) / "contaminated.parquet", ("problem_id", "benchmark"))
+        }
+
+    def filter_demonstrations(self, config, funnel, data):
+        from ..demo_filters import apply
+
+        apply(config, funnel, data)
+
+    # ------------------------------------------------------------------------------------------------------ problems
+
+    def make(self, config: DataConfig, out: Path) -> dict:
+        template = read_template(config.template)
+        fetched = fetch(config.source, "key 'source'")
+        numbered, counts = self._rows(config, fetched)
+        rows, dropped, compared = self._clean(config, numbered, out, counts)
+        rng = random.Random(config.seed)
+        if len(rows) <= config.validation:
+            raise UserError(f"key 'validation' = {config.validation}: only {len(rows)} problems are left ({counts})")
+        held_out = set(rng.sample(range(len(rows)), config.validation))
+        splits = {"train": [], "validation": []}
+        for i, row in enumerate(rows):
+            splits["validation" if i in held_out else "train"].append(row)
+        for split, part in splits.items():
+            write_parquet(out / f"problems.{split}.parquet", [{k: r[k] for k in PROBLEM} for r in part])
+        kept_out = [{"problem_id": d["id"], **d["hit"]} for d in dropped]
+        write_parquet(
+            out / "contaminated.parquet",
+            kept_out,
+            columns=("problem_id", "benchmark", "benchmark_id", "kind", "shared"),
+        )
+        if config.demonstration:
+            raw = [
+                {
+                    "problem_id": r["id"],
+                    "demo_id": f"{config.teacher}-{r['id']}",
+                    "response": r["response"],
+                    "source": config.teacher,
+                }
+                for r in [*splits["train"], *dropped]
+            ]
+            write_parquet(out / f"raw.{config.teacher}.parquet", raw)
+        return {
+            "origin": fetched.origin,
+            "steps": counts,
+            "contaminated": kept_out[:50],
+            "not_compared_with": compared,
+            "prompt_template": template.text,
+            "prompt_template_sha256": template.sha256,
+            "prompt_template_file": config.template,
+        }
+
+    def _rows(self, config, fetched):
+        """Rows that have what they need, and the counts so far."""
+        total = len(fetched.rows) + len(fetched.broken)
+        if total == 0:
+            raise UserError(f"key 'source': {fetched.origin} holds no row")
+        for name in filter(None, (config.question, config.answer, config.demonstration)):
+            if not any(_has(row, name) for _, row in fetched.rows):
+                known = sorted({k for _, row in fetched.rows[:100] for k in row})
+                raise UserError(f"key 'source': column {name!r} is missing; the data have {', '.join(known)}")
+        rows, broken = [], list(fetched.broken)
+        for number, row in fetched.rows[: config.limit]:
+            try:
+                question = message(column(row, config.question), "user")
+                response = message(column(row, config.demonstration), "assistant") if config.demonstration else None
+                answer = answer_text(column(row, config.answer))
+                if not answer:
+                    raise ValueError("the answer is empty")
+            except (KeyError, ValueError, TypeError) as e:
+                broken.append((number, f"column {e} is missing" if isinstance(e, KeyError) else str(e)))
+                continue
+            form = " ".join(words(question))
+            rows.append(
+                {
+                    "id": f"math-{number - 1:06d}",
+                    "prompt": question,
+                    "answer": answer,
+                    "level": "all",
+                    "canonical": form,
+                    "response": response,
+                }
+            )
+        if len(broken) > config.max_broken * total:
+            shown = "; ".join(f"row {n}: {reason}" for n, reason in sorted(broken)[:EXAMPLES])
+            raise UserError(
+                f"key 'source': {len(broken)} of {total} rows are broken, more than max_broken = {config.max_broken}: {shown}"
+            )
+        for number, reason in broken:
+            print(f"key 'source': row {number} dropped: {reason}", file=sys.stderr)
+        return rows, [
+            {
+                "step": "parse",
+                "in": len(rows) + len(broken),
+                "out": len(rows),
+                "dropped": [{"row": n, "reason": r} for n, r in broken[:EXAMPLES]],
+            }
+        ]
+
+    def _clean(self, config, rows, out, counts):
+        """(problems that are left, contaminated ones, benchmarks that they could not be compared with)"""
+        from ..rewards import Verifier
+
+        def step(name, keep, show):
+            kept = [r for r in rows if keep(r)]
+            lost = [r for r in rows if not keep(r)]
+            counts.append(
+                {
+                    "step": name,
+                    "in": len(rows),
+                    "out": len(kept),
+                    "dropped": [{"id": r["id"], **show(r)} for r in lost[:EXAMPLES]],
+                }
+            )
+            return kept, lost
+
+        with Verifier("math") as verifier:
+            sure = dict(zip([r["id"] for r in rows], verifier.parses([r["answer"] for r in rows]), strict=True))
+        rows, _ = step("answer can be compared", lambda r: sure[r["id"]], lambda r: {"answer": r["answer"]})
+        first = {}
+        for r in rows:
+            first.setdefault(r["canonical"], r["id"])
+        rows, _ = step(
+            "deduplicate", lambda r: first[r["canonical"]] == r["id"], lambda r: {"same_as": first[r["canonical"]]}
+        )
+        if config.decontaminate is None:
+            return rows, [], ["all: key 'decontaminate' is null"]
+        index = read_index(out / "contamination.parquet", config.decontaminate.n)
+        report = read_json(out / "contamination.report.json")
+        missing = [f"{name}: {r['why']}" for name, r in report.items() if not r["compared"]]
+        if missing and config.decontaminate.required:
+            raise UserError(
+                f"key 'decontaminate.required': training data could not be compared with {'; '.join(missing)}"
+            )
+        for m in missing:
+            print(f"warning: training data not compared with benchmark {m}", file=sys.stderr)
+        hits = {r["id"]: hit for r in rows if (hit := index.find(r["prompt"]))}
+        for r in rows:
+            if hit := hits.get(r["id"]):
+                r["hit"] = {"benchmark": hit.benchmark, "benchmark_id": hit.id, "kind": hit.kind, "shared": hit.text}
+        rows, lost = step("decontaminate", lambda r: r["id"] not in hits, lambda r: r["hit"])
+        return rows, lost, missing
+
+
+PROBLEM = ("id", "prompt", "answer", "level", "canonical")
+
+
+def _has(row, name):
+    try:
+        column(row, name)
+        return True
+    except KeyError:
+        return False
+
+
+TASK = Math()

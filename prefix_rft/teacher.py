@@ -1,0 +1,145 @@
+"""Command `teach`: demonstrations from a model of the user's choice: sample its solutions, verify them, keep the right ones.
+
+Writes raw.<teacher>.parquet (right solutions that ended by themselves, in the order they were sampled, so that the first right one is
+`per_prompt: 1` of the demonstration filter) and levels.<teacher>.parquet: how many of the samples of each problem were right, which is
+the difficulty of the analysis set (paper section 3: 8 samples of R1-Distill-Qwen-1.5B). Goes on after a kill, as evaluations do.
+"""
+
+import dataclasses
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from .config import config_hash, load, opt
+from .data import read_problems
+from .io import read_json, sha256, write_json, write_parquet
+from .tasks import task_of
+from .templates import read_template
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherConfig:
+    """`setup/teachers/<name>.yaml`."""
+
+    model: str = opt(..., "the model: name of a file in setup/bases")
+    split: str = opt("train", "problems that it solves: data/problems.<split>.parquet")
+    template: str = opt(..., "its prompt template, a file with {question}; it may be another one than the student's")
+    samples: int = opt(8, "solutions a problem (paper section 3: 8)", ge=1)
+    temperature: float = opt(0.6, "sampling temperature; unknown in the paper", ge=0)
+    max_response: int = opt(8192, "response limit in tokens", ge=1)
+    seed: int = opt(0, "seed of sampling", ge=0)
+    engine: str = opt("native", "what samples the solutions", choices=("native",))
+    dtype: str = opt("float32", "dtype of the model", choices=("float32", "bfloat16"))
+    max_rows: int = opt(512, "rows decoded at once; changes memory and speed, never the samples", ge=1)
+    save_rows: int = opt(4096, "solutions between two saves: what a kill can cost; never changes the samples", ge=1)
+
+
+def add_arguments(parser):
+    parser.add_argument("--config", required=True, help="setup/teachers/<name>.yaml of a preset")
+    parser.add_argument("--override", help="file whose section `teachers` overrides the configuration")
+    parser.add_argument("--name", required=True, help="the teacher's name")
+    parser.add_argument("--data", required=True, type=Path, help="folder made by the command `data`")
+    parser.add_argument("--model", required=True, type=Path, help="the teacher's model folder")
+    parser.add_argument(
+        "--checkpoints", required=True, type=Path, help="folder for what is done; not an output of the workflow"
+    )
+    parser.add_argument(
+        "--out", required=True, type=Path, help="folder for raw.<name>.parquet, levels.<name>.parquet and a report"
+    )
+
+
+def main(args):
+    config = load(TeacherConfig, args.config, args.override, "teachers")
+    task, problems, template = (
+        task_of(args.data),
+        read_problems(args.data, config.split),
+        read_template(config.template),
+    )
+
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from .benchmark_scores import sampling_seed
+    from .problems import refuse_long_prompts, stop_ids
+    from .rewards import Verifier
+    from .rollout import Sampling, make_engine
+    from .runinfo import versions
+    from .sample_parts import sample_parts
+
+    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    prompts = [template.ids(tokenizer, p["prompt"]) for p in problems]
+    window = read_json(args.model / "config.json").get("max_position_embeddings")
+    refuse_long_prompts(prompts, config.max_response, window, args.config)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=getattr(torch, config.dtype)).to(device).eval()
+    engine = make_engine(config.engine, model, stop_ids(model, tokenizer), max_rows=config.max_rows)
+    identity = {
+        "teacher": args.name,
+        "config_hash": config_hash(dataclasses.replace(config, save_rows=1, max_rows=1)),
+        "model_sha256": sha256(args.model / "model.safetensors"),
+        "problems": sha256(args.data / f"problems.{config.split}.parquet"),
+        "template_sha256": template.sha256,
+    }
+    with Verifier(task) as verifier:
+
+        def rows_of(numbers, completions):
+            texts = tokenizer.batch_decode([c.ids for c in completions], skip_special_tokens=True)
+            at = [problems[n // config.samples] for n in numbers]
+            verdicts = verifier.score(texts, [p["answer"] for p in at])
+            return [
+                {
+                    "problem_id": p["id"],
+                    "demo_id": f"{args.name}-{p['id']}-{n % config.samples}",
+                    "response": text.strip(),
+                    "finished": bool(c.finished),
+                    "correct": v.correct is True,
+                    "timed_out": v.correct is None,
+                    "n_tokens": len(c.ids),
+                }
+                for n, p, c, text, v in zip(numbers, at, completions, texts, verdicts, strict=True)
+            ]
+
+        rows = sample_parts(
+            engine,
+            [p for p in prompts for _ in range(config.samples)],
+            config.max_response,
+            Sampling(temperature=config.temperature, seed=sampling_seed(config.seed, args.name)),
+            args.checkpoints,
+            identity,
+            config.save_rows,
+            rows_of,
+            f"teacher {args.name}",
+        )
+    kept = [r for r in rows if r["correct"] and r["finished"] and r["response"]]
+    columns = ("problem_id", "demo_id", "response")
+    raw = [{k: r[k] for k in columns} | {"source": args.name} for r in kept]
+    levels = {p["id"]: {"problem_id": p["id"], "tried": 0, "right": 0, "timed_out": 0} for p in problems}
+    for r in rows:
+        level = levels[r["problem_id"]]
+        level["tried"] += 1
+        level["right"] += r["correct"]
+        level["timed_out"] += r["timed_out"]
+    report = {
+        "config": dataclasses.asdict(config),
+        **identity,
+        "versions": versions(),
+        "steps": [
+            {"step": "sampled", "out": len(rows)},
+            {"step": "ended by itself", "out": sum(r["finished"] for r in rows)},
+            {"step": "right", "out": sum(r["correct"] for r in rows)},
+            {"step": "kept", "out": len(kept)},
+        ],
+        "timed_out": sum(r["timed_out"] for r in rows),
+        "problems": len(problems),
+        "problems_with_a_demonstration": len({r["problem_id"] for r in kept}),
+        "template": {"file": config.template, "example": tokenizer.decode(prompts[0])},
+    }
+    write_parquet(args.out / f"levels.{args.name}.parquet", list(levels.values()))
+    write_parquet(args.out / f"raw.{args.name}.parquet", raw, columns=(*columns, "source"))
+    write_json(args.out / f"raw.{args.name}.report.json", report)
+    shutil.rmtree(args.checkpoints)
+    print(
+        f"teacher {args.name}: {len(kept)} of {len(rows)} solutions kept, for {report['problems_with_a_demonstration']} problems",
+        file=sys.stderr,
+    )

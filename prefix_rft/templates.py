@@ -1,0 +1,52 @@
+"""Prompt templates: text files with `{question}` in them, rendered to token ids, known by their hash.
+
+A template holds everything that a model sees before its response, special tokens such as <|im_start|> included, as a file says more
+than a tokenizer's chat template that may change with a library. One line break at the end of the file is the editor's, not the
+prompt's, unless the last line is a turn's opening (it begins with "<|"): there the model expects it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import UserError
+from .io import hash_of
+
+
+@dataclass(frozen=True)
+class Template:
+    """text: with `{question}` exactly once."""
+
+    text: str
+    where: str = "template"
+
+    def __post_init__(self):
+        if self.text.count("{question}") != 1:
+            raise UserError(
+                f"{self.where}: must hold {{question}} once, holds it {self.text.count('{question}')} times"
+            )
+
+    @property
+    def sha256(self) -> str:
+        return hash_of(self.text)
+
+    def render(self, question: str, **more) -> str:
+        text = self.text
+        for key, value in more.items():
+            text = text.replace(f"{{{key}}}", value)
+        return text.replace("{question}", question)
+
+    def ids(self, tokenizer, question: str) -> list[int]:
+        """Token ids of the prompt. A question that would be read as special tokens is refused: it could end the turn."""
+        for token in tokenizer.all_special_tokens:
+            if token in question:
+                raise UserError(f"{self.where}: the question {question[:60]!r} holds the special token {token!r}")
+        return tokenizer(self.render(question), add_special_tokens=False).input_ids
+
+
+def read_template(path) -> Template:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"{path}: the template is not readable: {e}") from e
+    last = text.removesuffix("\n").rpartition("\n")[2]
+    return Template(text if last.startswith("<|") else text.removesuffix("\n"), str(path))

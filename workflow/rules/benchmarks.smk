@@ -1,0 +1,141 @@
+"""Benchmarks: fetched one by one, sampled run by run, so that one that cannot be had costs its own targets only."""
+
+
+rule benchmark_problems:
+    """Fetch the problems of one entry of the benchmark table. Only a change of this entry makes it run again."""
+    input:
+        table=ancient(BENCHMARK_TABLE),
+        config=ancient(BENCHMARKS),
+    output:
+        problems=f"{RESULTS}/benchmark_data/problems.{{benchmark}}.parquet",
+        report=f"{RESULTS}/benchmark_data/{{benchmark}}.json",
+    log:
+        f"{RESULTS}/logs/benchmark_problems.{{benchmark}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/benchmark_problems.{{benchmark}}.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        override=OVERRIDE_FLAG,
+        version=benchmark_version,
+        out=subpath(output.problems, parent=True),
+    shell:
+        "python -m prefix_rft benchmark-problems --config {input.config} {params.override} --name {wildcards.benchmark}"
+        " --out {params.out} > {log} 2>&1"
+
+
+rule evaluate_base_on_benchmark:
+    """Sample and verify responses of a base model to one benchmark. A killed job goes on from what it has."""
+    input:
+        config=ancient(BENCHMARKS),
+        problems=rules.benchmark_problems.output.problems,
+        report=rules.benchmark_problems.output.report,
+        templates=S.templates,
+        model=f"{RESULTS}/models/{{base}}",
+    output:
+        scores=f"{RESULTS}/eval/{{base}}/seed{{seed}}/benchmarks/{{benchmark}}/scores.json",
+        samples=f"{RESULTS}/eval/{{base}}/seed{{seed}}/benchmarks/{{benchmark}}/samples.parquet",
+    log:
+        f"{RESULTS}/logs/evaluate.{{base}}.seed{{seed}}.{{benchmark}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluate.{{base}}.seed{{seed}}.{{benchmark}}.tsv"
+    retries: 2
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        override=OVERRIDE_FLAG,
+        preset=S.preset,
+        scoring=scoring(),
+        problems=subpath(input.problems, parent=True),
+        checkpoints=f"{RESULTS}/checkpoints/eval/{{base}}/seed{{seed}}/{{benchmark}}",
+        out=subpath(output.scores, parent=True),
+    shell:
+        "python -m prefix_rft evaluate-benchmark --config {input.config} {params.override} --benchmark {wildcards.benchmark}"
+        " --problems {params.problems} --run {wildcards.base} --preset {params.preset} --seed {wildcards.seed}"
+        " --model {input.model} --checkpoints {params.checkpoints} --out {params.out} > {log} 2>&1"
+
+
+rule evaluate_on_benchmark:
+    """Sample and verify responses of a trained run to one benchmark. A killed job goes on from what it has."""
+    input:
+        config=ancient(BENCHMARKS),
+        run_config=run_config,
+        parents=run_config_parents,
+        problems=rules.benchmark_problems.output.problems,
+        report=rules.benchmark_problems.output.report,
+        templates=S.templates,
+        data=f"{RESULTS}/data/data.json",
+        record=rules.train.output.record,
+        model=rules.train.output.model,
+    output:
+        scores=f"{RESULTS}/eval/{{run}}/seed{{seed}}/benchmarks/{{benchmark}}/scores.json",
+        samples=f"{RESULTS}/eval/{{run}}/seed{{seed}}/benchmarks/{{benchmark}}/samples.parquet",
+    log:
+        f"{RESULTS}/logs/evaluate.{{run}}.seed{{seed}}.{{benchmark}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/evaluate.{{run}}.seed{{seed}}.{{benchmark}}.tsv"
+    retries: 2
+    conda:
+        ENVIRONMENT
+    threads: 1
+    params:
+        override=OVERRIDE_FLAG,
+        preset=S.preset,
+        scoring=scoring(),
+        problems=subpath(input.problems, parent=True),
+        data=subpath(input.data, parent=True),
+        checkpoints=f"{RESULTS}/checkpoints/eval/{{run}}/seed{{seed}}/{{benchmark}}",
+        out=subpath(output.scores, parent=True),
+    shell:
+        "python -m prefix_rft evaluate-benchmark --config {input.config} {params.override} --benchmark {wildcards.benchmark}"
+        " --problems {params.problems} --run-config {input.run_config} --data {params.data} --run {wildcards.run}"
+        " --preset {params.preset} --seed {wildcards.seed} --model {input.model} --checkpoints {params.checkpoints}"
+        " --out {params.out} > {log} 2>&1"
+
+
+rule table_benchmarks:
+    """The scores of every run on every benchmark, with intervals: the paper's Table 1."""
+    input:
+        benchmark_scores(BASES + S.runs, SEEDS, S.benchmarks),
+        models(S.runs, SEEDS),
+        config=ancient(BENCHMARKS),
+        override=OVERRIDE,
+        preset=f"{S.folder}/preset.yaml",
+    output:
+        csv=f"{RESULTS}/tables/benchmarks.csv",
+        md=f"{RESULTS}/tables/benchmarks.md",
+    log:
+        f"{RESULTS}/logs/table_benchmarks.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/table_benchmarks.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        override=OVERRIDE_FLAG,
+        results=subpath(output.csv, ancestor=2),
+        seeds=seed_list("main"),
+    shell:
+        "python -m prefix_rft benchmark-table --config {input.config} --preset-config {input.preset} {params.override}"
+        " --results {params.results} --seeds {params.seeds} --out {output.csv} > {log} 2>&1"
+
+
+rule benchmarks:
+    """Target: the problems of every benchmark."""
+    input:
+        expand(rules.benchmark_problems.output.problems, benchmark=S.benchmarks),
+
+
+rule benchmark_bases:
+    """Target: the base models of the main comparison on every benchmark."""
+    input:
+        benchmark_scores(BASES, SEEDS, S.benchmarks),
+
+
+for name in S.benchmarks:
+
+    rule:
+        name:
+            f"benchmark_{name}"
+        input:
+            benchmark_scores(BASES + S.runs, SEEDS, [name]),
