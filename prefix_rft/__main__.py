@@ -47,7 +47,8 @@ def main(argv=None):
     logging.basicConfig(
         format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr
     )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for client in ("httpx", "httpx2"):  # one line a request is too much
+        logging.getLogger(client).setLevel(logging.WARNING)
     # a terminated job leaves no temporary files; `train` replaces this by saving itself
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:

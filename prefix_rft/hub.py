@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 ATTEMPTS = 4  # for everything that a network can spoil
 WAIT = 1.0  # seconds before the second attempt; doubled before each further one
+CLIENTS = ("httpx", "httpx2", "httpcore", "httpcore2")  # what huggingface_hub's connections are made with
+GATED = "{}: is behind a form; accept it on the hub's page of the data set and set HF_TOKEN, or give a local copy with key 'path'"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -219,26 +221,26 @@ def _git_hash(path):
 
 def _attempts(call, what):
     """`call()`, again after what a network may do; every error that is left is one line that says what to do."""
-    import httpx
     from huggingface_hub import errors
 
     for attempt in range(ATTEMPTS):
         try:
             return call()
-        except errors.GatedRepoError as e:
-            raise UserError(
-                f"{what}: is behind a form; accept it on the hub's page of the data set and set HF_TOKEN, or give a local copy with"
-                " key 'path'"
-            ) from e
         except errors.RevisionNotFoundError as e:
             raise UserError(f"{what}: there is no such revision on the hub") from e
+        except errors.GatedRepoError as e:  # it is a RepositoryNotFoundError too
+            raise UserError(GATED.format(what)) from e
         except (errors.RepositoryNotFoundError, errors.EntryNotFoundError) as e:
             raise UserError(
                 f"{what}: there is no such repository or file on the hub (or it is private: set HF_TOKEN)"
             ) from e
         except errors.OfflineModeIsEnabled as e:
             raise UserError(f"{what}: HF_HUB_OFFLINE is set; unset it, or give a local copy with key 'path'") from e
-        except (errors.HfHubHTTPError, httpx.HTTPError, OSError) as e:
+        except Exception as e:
+            if "is a gated dataset" in str(e):  # datasets says it in words of its own
+                raise UserError(GATED.format(what)) from e
+            if not isinstance(e, (errors.HfHubHTTPError, OSError)) and type(e).__module__.partition(".")[0] not in CLIENTS:
+                raise
             last = e
             if attempt + 1 < ATTEMPTS:
                 log.warning("%s: attempt %d of %d: %s", what, attempt + 1, ATTEMPTS, _short(e))

@@ -43,8 +43,11 @@ class Repository:
     head: str = ""
     gated: bool = False
 
-    def files(self, revision):
-        return self.revisions.get(self.head if revision == "main" else revision)
+    def files(self, revision, any_commit=False):
+        """The files of a revision; with `any_commit` every commit that is asked for is the head."""
+        if revision == "main" or (any_commit and len(revision) == 40 and revision not in self.revisions):
+            revision = self.head
+        return self.revisions.get(revision)
 
 
 class LocalHub:
@@ -52,6 +55,7 @@ class LocalHub:
 
     def __init__(self):
         self.repositories, self.faults, self.log, self.lock = {}, {}, [], threading.Lock()
+        self.any_commit = False
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.server.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -144,7 +148,7 @@ def _handler(hub: LocalHub):
             if repository is None:
                 return self.error(404, "RepoNotFound")
             revision = rest[1] if len(rest) > 1 else "main"
-            files = repository.files(revision)
+            files = repository.files(revision, hub.any_commit)
             if files is None:
                 return self.error(404, "RevisionNotFound")
             commit = repository.head if revision == "main" else revision
@@ -182,7 +186,7 @@ def _handler(hub: LocalHub):
             return found + [{"type": "directory", "path": f, "size": 0, "oid": "0" * 40} for f in folders]
 
         def file(self, repository, revision, path):
-            files = repository.files(revision)
+            files = repository.files(revision, hub.any_commit)
             if files is None:
                 return self.error(404, "RevisionNotFound")
             if not self.allowed(repository):

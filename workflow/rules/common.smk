@@ -51,6 +51,10 @@ def check_configuration():
         sys.exit(2)
 
 
+def data_folder(wildcards):
+    return f"{RESULTS}/data"
+
+
 def problems(splits=S.splits):
     return [f"{RESULTS}/data/problems.{s}.parquet" for s in splits]
 

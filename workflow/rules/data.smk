@@ -86,7 +86,7 @@ rule base:
         ENVIRONMENT
     params:
         override=OVERRIDE_FLAG,
-        data=f"{RESULTS}/data",
+        data=data_folder,
     shell:
         "python -m prefix_rft base --config {input.config} {params.override} --data {params.data} --out {output} > {log} 2>&1"
 
