@@ -114,7 +114,9 @@ class Verifier:
         tried = [(r, a, want, v) for (r, a, want), v in zip(self.golden, self._golden_verdicts(), strict=True)]
         if self.kind == "math":
             pairs = [(given, right) for given, right, _ in GOLDEN_MATH]
-            for (given, right, want), (correct, reason) in zip(GOLDEN_MATH, self.pool.judge(pairs), strict=True):
+            for (given, right, want), (correct, reason) in zip(
+                GOLDEN_MATH, self.pool.judge(pairs, at_most=1), strict=True
+            ):
                 tried.append((given, right, want, Verdict(correct, given, reason)))
                 fast = compare(given, right)
                 if fast and fast[0] != want:
@@ -160,7 +162,7 @@ class Verifier:
         unknown = [
             a for a in dict.fromkeys(answers) if clean(reference(a)) and readings(spelling(reference(a))) is None
         ]
-        pairs = [(_typed(reference(a)),) * 2 for a in unknown]
+        pairs = [(_typed(reference(a)), None) for a in unknown]
         sure = {a: correct is True for a, (correct, _) in zip(unknown, self.pool.judge(pairs), strict=True)}
         return [sure.get(a, bool(clean(reference(a)))) for a in answers]
 

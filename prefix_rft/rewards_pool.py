@@ -64,9 +64,10 @@ class Pool:
         self.count, self.seconds, self.wall_seconds = count, seconds, wall_seconds
         self.workers = []
 
-    def judge(self, pairs):
+    def judge(self, pairs, at_most=None):
+        """(correct, reason) of each pair, in order. `at_most` so many workers, for a handful of pairs: one more takes seconds to start."""
         results, todo, failed_starts = [None] * len(pairs), deque(range(len(pairs))), 0
-        while len(self.workers) < min(self.count, len(pairs)):
+        while len(self.workers) < min(at_most or self.count, self.count, len(pairs)):
             self.workers.append(Worker(self.seconds))
         left = len(pairs)
         while left:

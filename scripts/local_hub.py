@@ -234,10 +234,12 @@ def main():
     parser.add_argument(
         "--data", type=Path, help="folder with benchmarks/*.json: real problems instead of the hand-made ones"
     )
+    parser.add_argument("--gone", action="append", default=[], help="a repository that this hub does not have")
     parser.add_argument("command", nargs="+")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as home, LocalHub() as hub:
         fill(hub, args.data)
+        hub.repositories = {key: r for key, r in hub.repositories.items() if r.name not in args.gone}
         print(f"hub at {hub.url}: {', '.join(sorted(name for _, name in hub.repositories))}", file=sys.stderr)
         return subprocess.run(args.command, env=os.environ | environment(hub, home)).returncode
 

@@ -1,0 +1,114 @@
+"""Preset paper-7b: its plan has every data, demonstration and benchmark job; its rules run on the local hub with a tiny Qwen2 model."""
+
+import re
+
+import pytest
+import yaml
+
+from prefix_rft.config import load_run
+from prefix_rft.io import read_json, read_parquet
+from tests.conftest import run
+from tests.test_workflow import plan
+
+NAMES = ["aime24", "aime25", "amc", "math500", "minerva", "olympiad", "arc_c", "gpqa_diamond", "mmlu_pro"]
+SETTINGS = "--config preset=paper-7b"
+
+
+def test_the_plan_lists_every_data_demonstration_and_benchmark_job(root):
+    text = run(f"snakemake -n --cores 1 {SETTINGS}", root)
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", text, re.MULTILINE))
+    expected = {"contamination": 1, "problems": 1, "base": 1, "demonstrations": 1, "benchmark_problems": 9, "train": 15}
+    expected |= {"evaluate_base_on_benchmark": 27, "evaluate_on_benchmark": 135, "table_benchmarks": 1}
+    assert {name: int(jobs[name]) for name in expected} == expected
+    for name in NAMES:
+        assert f"benchmark_data/problems.{name}.parquet" in text
+        assert f"eval/prefix_rft/seed2/benchmarks/{name}/samples.parquet" in text
+
+
+def test_subsets_teachers_and_one_benchmark_have_targets(root):
+    target = "results/paper-7b/data/problems.train_2k.parquet results/paper-7b/data/demos.r1_distill.parquet"
+    rules = [rule for rule, _ in plan(root, f"{SETTINGS} -- {target}")]
+    assert {"teach", "subset", "demonstrations", "problems", "contamination"} <= set(rules) and "train" not in rules
+    rules = {rule for rule, _ in plan(root, f"{SETTINGS} -- benchmark_aime25 benchmark_bases")}
+    assert "evaluate_on_benchmark" in rules and "table_benchmarks" not in rules
+
+
+def test_runs_have_the_settings_of_the_paper(root):
+    folder = root / "config/paper-7b"
+    for name in ("rft", "luffy", "prefix_rft", "sft_then_rft"):
+        rl = load_run(folder / f"{name}.yaml")
+        assert (rl.steps, rl.batch_prompts, rl.minibatch_prompts, rl.optimizer.lr) == (500, 128, 64, 1e-6)
+        assert (rl.rollout.group_size, rl.rollout.max_response, rl.rollout.temperature) == (8, 8192, 1.0)
+        assert (rl.optimizer.weight_decay, rl.optimizer.grad_clip, rl.optimizer.schedule) == (0.01, 1.0, "constant")
+    sft = load_run(folder / "sft.yaml")
+    assert (sft.epochs, sft.batch_prompts, sft.optimizer.lr, sft.optimizer.warmup, sft.optimizer.final) == (
+        3,
+        64,
+        5e-5,
+        0.1,
+        0.1,
+    )
+    base = yaml.safe_load((folder / "setup/bases/base.yaml").read_text())
+    assert (base["rope_theta"], base["window"], base["name"]) == (40000, 16384, "Qwen/Qwen2.5-Math-7B")
+
+
+def test_one_changed_entry_of_the_table_fetches_and_evaluates_that_benchmark_only(copy):
+    """The jobs' identities, as Snakemake's params see them: a changed entry changes its own and nobody else's."""
+    import os
+
+    from prefix_rft.benchmarks import entry_hash, scoring_hash
+
+    before = os.getcwd()
+    os.chdir(copy)
+    try:
+        path = "config/paper-7b/setup/benchmarks.yaml"
+        hashes = {name: entry_hash(path, name) for name in NAMES}
+        table = yaml.safe_load((copy / "config/benchmarks.yaml").read_text())
+        table["amc"]["problems"] = 83
+        (copy / "config/benchmarks.yaml").write_text(yaml.safe_dump(table))
+        assert [n for n in NAMES if entry_hash(path, n) != hashes[n]] == ["amc"]
+        settings = yaml.safe_load((copy / path).read_text())
+        scoring = scoring_hash(path)
+        (copy / path).write_text(yaml.safe_dump(settings | {"save_rows": 7, "names": NAMES[:2]}))
+        assert scoring_hash(path) == scoring
+    finally:
+        os.chdir(before)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_data_demonstrations_training_and_benchmarks_on_the_local_hub(copy):
+    """The whole graph in its smoke configuration, with one benchmark that cannot be fetched at first."""
+    hub = "python -m scripts.local_hub --gone TIGER-Lab/MMLU-Pro -- snakemake --cores all --keep-going"
+    text = run(f"{hub} --show-failed-logs {SETTINGS} smoke=true", copy, fails=True)
+    results = copy / "results/paper-7b-smoke"
+    assert "TIGER-Lab/MMLU-Pro" in text and "no such repository" in text
+    for name in NAMES[:-1]:  # all others are done: base and run
+        for who in ("base", "prefix_rft"):
+            folder = results / f"eval/{who}/seed0/benchmarks/{name}"
+            scores = read_json(folder / "scores.json")
+            assert len(read_parquet(folder / "samples.parquet")) == scores["results"][0]["n_problems"] * 2
+    assert not (results / "tables/benchmarks.csv").exists()
+    assert read_json(results / "data/data.json")["not_compared_with"][0].startswith("mmlu_pro")
+
+    run(f"python -m scripts.local_hub -- snakemake --cores all {SETTINGS} smoke=true", copy)
+    table = (results / "tables/benchmarks.md").read_text()
+    assert "average of 6" in table and "average of 3" in table and "Prefix-RFT" in table
+    record = read_json(results / "runs/prefix_rft/seed0/run.json")
+    assert (
+        record["status"] == "complete"
+        and record["template_sha256"] == read_json(results / "data/data.json")["prompt_template_sha256"]
+    )
+    prompt = (results / "runs/prefix_rft/seed0/first_prompt.txt").read_text()
+    assert "<|im_start|>user" in prompt and "--- prefix of the demonstration" in prompt
+    base = read_json(results / "models/base/base.json")
+    assert base["rope"]["rope_theta"] == 40000 and base["window"] == 1024
+    for demo in read_parquet(results / "data/demos.r1.parquet"):
+        assert demo["response_ids"][-1] == base["stop_ids"][0]
+    # a teacher, the difficulty that it makes, and what is chosen by it
+    targets = "results/paper-7b-smoke/data/levels.r1_distill.parquet results/paper-7b-smoke/data/problems.easy.parquet"
+    run(f"python -m scripts.local_hub -- snakemake --cores all {SETTINGS} smoke=true -- {targets}", copy)
+    levels = read_parquet(results / "data/levels.r1_distill.parquet")
+    assert all(r["tried"] == 4 for r in levels) and len(levels) == len(
+        read_parquet(results / "data/problems.train.parquet")
+    )
