@@ -54,6 +54,12 @@ class Rollout:
     group_size: int = opt(8, "trajectories per prompt, N of Eq. 2", ge=1)
     temperature: float = opt(1.0, "sampling temperature in training", gt=0)
     max_response: int = opt(..., "response limit in tokens, the prefix included", ge=1)
+    old_logprobs: str | None = opt(
+        None,
+        "whose log-probs of sampled tokens are pi_old's: learner runs a forward pass, sampler takes the engine's own (exact for the"
+        " native engine in float32); unset: sampler if the engine is exact, else learner",
+        choices=("learner", "sampler"),
+    )
     max_rows: int = opt(
         512, "rows decoded at once by the native engine; changes memory and speed, never the samples", ge=1
     )

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from .config import Run
+from .forward import make_forward
 from .logprobs import logprobs
 from .objectives import CLIPPED, NONE, Clip, ce_terms, rl_terms
-from .packing import micro_batches
 
 
 def learning_rate(optimizer, step, total):
@@ -29,11 +29,13 @@ def learning_rate(optimizer, step, total):
 class Learner:
     """Holds the model and its optimizer.
 
-    model: a transformers causal language model; total_updates: optimizer steps of the whole run (for the schedule).
+    model: a transformers causal language model; total_updates: optimizer steps of the whole run (for the schedule); forward: the
+    forward pass, by default the fastest that fits the model.
     """
 
-    def __init__(self, model, run: Run, total_updates: int, device="cpu", pack=True):
-        self.model, self.run, self.device, self.pack = model.to(device), run, device, pack
+    def __init__(self, model, run: Run, total_updates: int, device="cpu", forward=None):
+        self.model, self.run, self.device = model.to(device), run, device
+        self.forward = forward or make_forward(self.model, device, run.dtype)
         self.total_updates, self.updates = total_updates, 0
         self.temperature = run.rollout.temperature if run.rollout else 1.0
         cfg = run.optimizer
@@ -48,18 +50,13 @@ class Learner:
         self.trained_tokens = 0
         self.scored_tokens = 0
 
-    def _forward(self, micro, with_entropy):
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.run.dtype == "bfloat16"):
-            hidden = self.model.base_model(
-                input_ids=micro.ids, attention_mask=micro.mask, position_ids=micro.positions, use_cache=False
-            ).last_hidden_state
-        hidden = hidden.reshape(-1, hidden.shape[-1])[micro.predictors]
+    def _logprobs(self, micro, with_entropy):
         head = self.model.get_output_embeddings()
-        return logprobs(hidden, head, micro.targets, self.temperature, with_entropy)
+        return logprobs(self.forward.hidden(micro), head, micro.targets, self.temperature, with_entropy)
 
     def _micro(self, episodes):
-        return micro_batches(
-            [e.prompt for e in episodes], [e.response for e in episodes], self.run.micro_tokens, self.pack
+        return self.forward.micro_batches(
+            [e.prompt for e in episodes], [e.response for e in episodes], self.run.micro_tokens
         )
 
     @torch.no_grad()
@@ -68,8 +65,7 @@ class Learner:
         flat = sum(len(e.response) for e in episodes)
         logp, entropy = np.zeros(flat), np.zeros(flat)
         for micro in self._micro(episodes):
-            micro = micro.to(self.device)
-            lp, h = self._forward(micro, with_entropy=True)
+            lp, h = self._logprobs(micro, with_entropy=True)
             where = micro.tokens.cpu().numpy()
             logp[where], entropy[where] = lp.cpu().numpy(), h.cpu().numpy()
         at = 0
@@ -82,10 +78,11 @@ class Learner:
     def gradients(self, episodes, streams, part_norms=False):
         """Accumulate the gradient of a mini-batch into the parameters; no optimizer step.
 
-        episodes: whole groups, scored (`score`) or `on_policy` where the streams have an rl component; streams: see `Streams`, flat
+        episodes: whole groups, whose old log-probs are known (`has_old`) where the streams have an rl component; streams: see `Streams`, flat
         over all their response tokens. Episodes without an active token are left out of the pass: they have no
         gradient, and the counts are given. Returns a dict of losses and clip counts and, with `part_norms`,
-        `grad_norm_prefix`, `grad_norm_rollout` and the cosine between the two parts.
+        `grad_norm_prefix`, `grad_norm_rollout` and the cosine between the two parts. mismatch_*: |sampler - learner| log-prob over the
+        sampled tokens of on-policy episodes.
         """
         bonus = self.run.objective.entropy_bonus
         lengths = [len(e.response) for e in episodes]
@@ -106,25 +103,28 @@ class Learner:
         current = tensor(np.repeat([e.on_policy and not e.scored for e in episodes], lengths), torch.bool)
         has_rl = bool((surrogate != NONE).any())
         if any(
-            not (e.scored or e.on_policy) and streams.advantage[n - k : n].any()
+            not e.has_old and streams.advantage[n - k : n].any()
             for e, n, k in zip(episodes, ends, lengths, strict=True)
         ):
             raise ValueError("an episode with an advantage has no log-probs of pi_old: call score first")
         clip = Clip(self.run.objective.clip_low, self.run.objective.clip_high)
 
-        out = dict(rl_loss=0.0, ce_loss=0.0, clipped_prefix=0, clipped_rollout=0)
+        out = dict(rl_loss=0.0, ce_loss=0.0, clipped_prefix=0, clipped_rollout=0, mismatch_sum=0.0, mismatch_tokens=0)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         prefix_grads = [torch.zeros_like(p) for p in parameters] if part_norms and hybrids else None
         groups = [chosen[:hybrids], chosen[hybrids:]] if prefix_grads else [chosen]
         offset = 0
         for group in groups:
             for micro in self._micro([episodes[i] for i in group]):
-                micro = micro.to(self.device)
                 at = micro.tokens + offset
-                logp, entropy = self._forward(micro, with_entropy=bool(bonus))
+                logp, entropy = self._logprobs(micro, with_entropy=bool(bonus))
                 rl = torch.zeros_like(logp)
                 if has_rl:
-                    before = torch.where(current[at], logp.detach(), old[at])
+                    now = current[at]
+                    before = torch.where(now, logp.detach(), old[at])
+                    sampled = now & ~is_prefix[at]  # there pi is pi_old still: the sampler must have given the same
+                    out["mismatch_sum"] += float((logp.detach() - old[at])[sampled].abs().sum())
+                    out["mismatch_tokens"] += int(sampled.sum())
                     rl, clipped = rl_terms(logp, before, advantage[at], surrogate[at], streams.gamma, clip)
                     out["clipped_prefix"] += int((clipped & is_prefix[at]).sum())
                     out["clipped_rollout"] += int((clipped & ~is_prefix[at]).sum())

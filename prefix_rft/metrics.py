@@ -21,7 +21,8 @@ def step_metrics(episodes, outs, streams, window_low, demo_lengths):
     window_low: lower end of the prefix window, or None; demo_lengths: {demo_id: tokens}.
 
     entropy: mean of -log-prob of the sampled tokens, the Monte-Carlo estimate of the policy's entropy in nats.
-    entropy_prefix: exact, over prefix tokens, of pi_old. mismatch: mean |sampler - learner| log-prob of sampled tokens.
+    entropy_prefix: exact, over prefix tokens, of pi_old. mismatch: mean |sampler - learner| log-prob over
+    the sampled tokens for which the learner computed pi_old.
     """
     sampled = [e for e in episodes if e.start.sample]
     plain = [e for e in sampled if not e.prefix]
@@ -32,7 +33,9 @@ def step_metrics(episodes, outs, streams, window_low, demo_lengths):
         rewards.setdefault(e.group, []).append(e.reward)
     logp = np.concatenate([e.sampler_logprobs for e in sampled]) if sampled else np.zeros(0)
     scored = [e for e in sampled if e.scored and len(e.continuation)]
-    gaps = [np.abs(e.sampler_logprobs - e.old_logprobs[len(e.prefix) :]) for e in scored]
+    gap = sum(float(np.abs(e.sampler_logprobs - e.old_logprobs[len(e.prefix) :]).sum()) for e in scored)
+    gap += sum(o["mismatch_sum"] for o in outs)
+    compared = sum(len(e.continuation) for e in scored) + sum(o["mismatch_tokens"] for o in outs)
     copied = np.concatenate([e.is_prefix for e in episodes])
     active = np.concatenate([s.active for s in streams])  # mini-batches come in the episodes' order
     norms = [o["grad_norm_prefix"] for o in outs if "grad_norm_prefix" in o]
@@ -64,5 +67,5 @@ def step_metrics(episodes, outs, streams, window_low, demo_lengths):
         ),
         "groups_all_right": mean(all(r) for r in rewards.values()),
         "groups_all_wrong": mean(not any(r) for r in rewards.values()),
-        "mismatch": float(np.concatenate(gaps).mean()) if gaps else None,
+        "mismatch": ratio(gap, compared),
     }

@@ -37,6 +37,9 @@ from .rollout import Sampling, make_engine
 from .tasks import task_of
 
 log = logging.getLogger(__name__)
+MISMATCH = (
+    1e-3  # most by which log-probs of sampler and learner may differ on average where the former serve as pi_old's
+)
 STOPPED = 75  # exit code of a run that saved itself on a signal and wants to be started again (EX_TEMPFAIL)
 
 
@@ -103,6 +106,9 @@ class Trainer:
             if self.method.samples
             else None
         )
+        wanted = run.rollout.old_logprobs if run.rollout else None
+        exact = self.engine is not None and self.engine.exact and run.dtype == "float32"
+        self.sampler_is_old = wanted == "sampler" or (wanted is None and exact)
         files = [f"problems.{run.train_split}.parquet"] + ([f"demos.{demos}.parquet"] if demos else [])
         self.data_hashes = {name: sha256(Path(args.data) / name) for name in files}
         self.init_hash = sha256(Path(args.init) / "model.safetensors")
@@ -122,8 +128,9 @@ class Trainer:
         clock.append(time.perf_counter())
         for e in episodes:
             e.on_policy = e.group < self.minibatch  # the first update of a step starts from pi_old itself
+            e.sampler_is_old = self.sampler_is_old
         needed = zip(episodes, self.method.needs_scoring(episodes), strict=True)
-        self.learner.score([e for e, n in needed if n and (e.prefix or not e.on_policy)])
+        self.learner.score([e for e, n in needed if n and (e.prefix or not e.has_old)])
         norms = self.method.samples and run.part_norms_every > 0 and t % run.part_norms_every == 0
         norms = norms and any(e.prefix for e in episodes)
         outs, streams = [], []
@@ -139,6 +146,11 @@ class Trainer:
         self.budget["demonstrations_seen"] += sum(bool(e.prefix) for e in episodes)
         low = window_low(run.prefix, progress) if run.method == "prefix_rft" else None
         row = {"step": t, "epoch": self.order.epoch(t)} | step_metrics(episodes, outs, streams, low, self.demo_lengths)
+        if self.sampler_is_old and (row["mismatch"] or 0.0) > MISMATCH:
+            raise UserError(
+                f"{self.args.config}: step {t}: log-probs of sampler and learner differ by {row['mismatch']:.2g} on average (at most"
+                f" {MISMATCH}): the sampler's are not those of pi_old; set rollout.old_logprobs to learner"
+            )
         sampled, trained = (self.engine.generated_tokens if self.engine else 0), self.learner.trained_tokens
         rollout_s, update_s, sync_s = np.diff(clock)
         timing = {
@@ -170,6 +182,7 @@ class Trainer:
             )
             for i, (e, c) in enumerate(zip(open_ended, completions, strict=True)):
                 open_ended[i] = Episode(e.group, e.start, c.ids, c.logprobs, c.finished)
+                open_ended[i].entropies[len(e.prefix) :] = c.entropies
             responses = self.tokenizer.batch_decode([e.response for e in open_ended], skip_special_tokens=True)
             verdicts = verifier.score(responses, [e.start.problem.answer for e in open_ended])
             for e, v in zip(open_ended, verdicts, strict=True):

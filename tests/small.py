@@ -35,10 +35,10 @@ def run_config(**changes):
 
 def small_model(seed=0, **changes):
     torch.manual_seed(seed)
-    shape = dict(vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4)
-    shape |= dict(
-        num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.4, eos_token_id=1, pad_token_id=0
+    shape = dict(
+        pad_token_id=0, vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4
     )
+    shape |= dict(num_key_value_heads=2, head_dim=8, max_position_embeddings=128, initializer_range=0.4, eos_token_id=1)
     model = LlamaForCausalLM(
         LlamaConfig(**(shape | dict(tie_word_embeddings=False, attn_implementation="sdpa") | changes))
     )
