@@ -11,8 +11,9 @@ import torch
 
 from .config import Run
 from .logprobs import logprobs
-from .objectives import CLIPPED, NONE, Clip, ce_terms, rl_terms
+from .objectives import Clip, ce_terms, rl_terms
 from .packing import micro_batches
+from .streams import CLIPPED, NONE
 
 
 def learning_rate(optimizer, step, total):
