@@ -20,7 +20,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from . import runinfo
-from .config import Run, build
+from .config import build_run
 from .episodes import Episode, Problem, Start
 from .errors import UserError
 from .io import read_parquet, write_json
@@ -55,8 +55,7 @@ class Ours:
 
     def __init__(self, model, args, prompts):
         half = args.prompts // 2
-        self.run = build(
-            Run,
+        self.run = build_run(
             {
                 "method": "rft",
                 "steps": 1000,

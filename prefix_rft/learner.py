@@ -12,7 +12,8 @@ import torch
 from .config import Run
 from .forward import make_forward
 from .logprobs import logprobs
-from .objectives import CLIPPED, NONE, Clip, ce_terms, rl_terms
+from .objectives import Clip, ce_terms, rl_terms
+from .streams import CLIPPED, NONE
 
 
 def learning_rate(optimizer, step, total):
@@ -78,11 +79,11 @@ class Learner:
     def gradients(self, episodes, streams, part_norms=False):
         """Accumulate the gradient of a mini-batch into the parameters; no optimizer step.
 
-        episodes: whole groups, whose old log-probs are known (`has_old`) where the streams have an rl component; streams: see `Streams`, flat
-        over all their response tokens. Episodes without an active token are left out of the pass: they have no
+        episodes: whole groups, whose old log-probs are known (`has_old`) where the streams have an rl component;
+        streams: see `Streams`, flat over all their response tokens. Episodes without an active token are left out of the pass: they have no
         gradient, and the counts are given. Returns a dict of losses and clip counts and, with `part_norms`,
-        `grad_norm_prefix`, `grad_norm_rollout` and the cosine between the two parts. mismatch_*: |sampler - learner| log-prob over the
-        sampled tokens of on-policy episodes.
+        `grad_norm_prefix`, `grad_norm_rollout` and the cosine between the two parts. mismatch_*: |sampler - learner|
+        log-prob over the sampled tokens of on-policy episodes.
         """
         bonus = self.run.objective.entropy_bonus
         lengths = [len(e.response) for e in episodes]

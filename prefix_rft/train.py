@@ -29,7 +29,6 @@ from .errors import UserError
 from .io import atomic_dir, read_json, read_jsonl, sha256, write_json, write_text
 from .learner import Learner
 from .methods import get_method
-from .methods.schedules import window_low
 from .metrics import step_metrics
 from .problems import Order, load_problems, refuse_long, stop_ids, total_steps
 from .rewards import Verifier
@@ -144,7 +143,7 @@ class Trainer:
         clock.append(time.perf_counter())
         self.budget["rollouts"] += sum(e.start.sample for e in episodes)
         self.budget["demonstrations_seen"] += sum(bool(e.prefix) for e in episodes)
-        low = window_low(run.prefix, progress) if run.method == "prefix_rft" else None
+        low = self.method.window_low(progress)
         row = {"step": t, "epoch": self.order.epoch(t)} | step_metrics(episodes, outs, streams, low, self.demo_lengths)
         if self.sampler_is_old and (row["mismatch"] or 0.0) > MISMATCH:
             raise UserError(

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from prefix_rft.config import Run, build
+from prefix_rft.config import build, build_run
 from prefix_rft.episodes import Demonstration, Episode, Problem, Start
 from prefix_rft.io import read_parquet, write_json, write_parquet
 from prefix_rft.learner import Learner
@@ -30,7 +30,7 @@ RUN = {
 
 def run_config(**changes):
     """A `Run` like RUN with top-level changes."""
-    return build(Run, RUN | changes, "test")
+    return build_run(RUN | changes, "test")
 
 
 def small_model(seed=0, **changes):

@@ -230,7 +230,7 @@ def test_bad_input_is_named_before_any_work(world, tmp_path, monkeypatch):
     refused(r"unknown key 'optimiser' = .*did you mean 'optimizer'", optimiser={"lr": 1})
     refused(r"key 'optimizer.lr' = 'fast': must be a number", optimizer={"lr": "fast"})
     refused(r"key 'steps' = 2.5: must be a whole number", steps=2.5)
-    refused(r"method = 'prefixrft': must be one of luffy, prefix_rft, rft, sft", method="prefixrft")
+    refused(r"key 'method' = 'prefixrft': must be one of luffy, prefix_rft, rft, sft", method="prefixrft")
     refused(r"key 'demos' is missing: method luffy", method="luffy")
     refused(
         r"has a prompt of \d+ tokens; with max_response = 127 it exceeds",

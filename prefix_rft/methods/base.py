@@ -4,18 +4,28 @@ import numpy as np
 
 from ..config import Run
 from ..episodes import Episode, Problem, Start
-from ..objectives import CLIPPED, NONE, Streams
+from ..streams import CLIPPED, NONE, Streams
 
 
 class Method:
-    """A method is built from its run and asked three things; it keeps no other state."""
+    """A method is built from its run and asked three things; it keeps no other state.
+
+    A method with options of its own has them as a dataclass `Options`, every field with a default, and names the section
+    of the run's file that holds them; `run.<section>` is an instance of it.
+    """
 
     samples = True  # False: trains on demonstrations alone, no rollouts
     uses_demos = False  # True: a run that names no demonstration set is refused
+    section: str | None = None
+    Options: type | None = None
 
     def __init__(self, run: Run):
         self.run = run
         self.group_size = run.rollout.group_size if run.rollout else 1
+
+    @classmethod
+    def check(cls, run: Run):
+        """Raise `ValueError` where the method's options do not go with the rest of the run."""
 
     def compose(self, problem: Problem, progress: float, rng: np.random.Generator) -> list[Start]:
         """The group of one prompt. `progress` goes from 0 at the first step to 1 at the last."""
@@ -32,6 +42,15 @@ class Method:
         for e in episodes:
             rewards.setdefault(e.group, set()).add(e.reward)
         return [len(rewards[e.group]) > 1 for e in episodes]
+
+    def window_low(self, progress: float) -> float | None:
+        """Lower end of the window that the prefix share is drawn from, for the metrics; None: no such window."""
+        return None
+
+
+def refuse_more_than_group(run, key, count):
+    if count > run.rollout.group_size:
+        raise ValueError(f"{key}: {count} is more than rollout.group_size = {run.rollout.group_size}")
 
 
 def plain(problem, count):

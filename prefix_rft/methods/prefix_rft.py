@@ -11,12 +11,47 @@ Unknown in the paper, hence keys of `prefix`: min_length, clip, baseline. The en
 policy's is unknown too): they are there before the first update, so the ranking can span the whole mini-batch.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from ..config import opt
 from ..episodes import Start
-from ..objectives import CLIPPED, PLAIN
-from .base import Method, dr_grpo, draw_demo, group_means, per_token, plain, prefix_mask, rl_streams
-from .schedules import prefix_length, window_low
+from ..streams import CLIPPED, PLAIN
+from .base import (
+    Method,
+    dr_grpo,
+    draw_demo,
+    group_means,
+    per_token,
+    plain,
+    prefix_mask,
+    refuse_more_than_group,
+    rl_streams,
+)
+from .schedules import Window, prefix_length, window_low
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Window):
+    """How a demonstration's prefix enters a group: paper section 2, steps 1, 2, 5, 6 and 7."""
+
+    per_group: int = opt(1, "prefixed rollouts per group; they replace plain rollouts", ge=0)
+    keep: str = opt("top", "which prefix tokens keep their advantage, by entropy", choices=("top", "all", "none"))
+    keep_share: float = opt(0.2, "share of the prefix tokens that `keep: top` keeps", ge=0, le=1)
+    rank_over: str = opt(
+        "minibatch",
+        "the prefix tokens that are ranked by entropy with one another: those of the mini-batch, of a group, or of one"
+        " sequence",
+        choices=("minibatch", "group", "sequence"),
+    )
+    clip: bool = opt(True, "clip the importance ratio on prefix tokens as on rollouts; unknown in the paper")
+    baseline: str = opt(
+        "inside",
+        "inside: A = R - mean of the whole group, hybrid included. outside (dr_grpo_prefix of the authors' code): plain"
+        " rows and prefix against the mean of the plain rows, the hybrid's continuation gets R; unknown in the paper",
+        choices=("inside", "outside"),
+    )
 
 
 def top_entropy(entropies, mask, share):
@@ -31,8 +66,26 @@ def top_entropy(entropies, mask, share):
     return kept
 
 
+def ranked_together(episodes, rank_over):
+    """[T] int: tokens with the same number are ranked with one another."""
+    numbers = {
+        "minibatch": [0 for _ in episodes],
+        "group": [e.group for e in episodes],
+        "sequence": range(len(episodes)),
+    }
+    return per_token(episodes, numbers[rank_over])
+
+
 class PrefixRFT(Method):
     uses_demos = True
+    section, Options = "prefix", Options
+
+    @classmethod
+    def check(cls, run):
+        count = run.prefix.per_group
+        refuse_more_than_group(run, "prefix.per_group", count)
+        if run.prefix.baseline == "outside" and count == run.rollout.group_size:
+            raise ValueError("prefix.baseline: outside needs a plain rollout in the group; per_group leaves none")
 
     def compose(self, problem, progress, rng):
         cfg = self.run.prefix
@@ -44,6 +97,9 @@ class PrefixRFT(Method):
             length = prefix_length(share, len(demo.ids), cfg.min_length)
             starts.append(Start(problem, prefix=demo.ids[:length], demo_id=demo.id, share=share))
         return starts
+
+    def window_low(self, progress):
+        return window_low(self.run.prefix, progress)
 
     def needs_scoring(self, episodes):
         cfg = self.run.prefix
@@ -68,8 +124,14 @@ class PrefixRFT(Method):
                 hybrid & ~copied, 0.0, per_token(episodes, [means[e.group] for e in episodes])
             )
         kept = copied
-        if cfg.keep == "top":  # step 7: ranked over the mini-batch
-            kept = top_entropy(np.concatenate([e.entropies for e in episodes]), copied, cfg.keep_share)
+        if cfg.keep == "top":  # step 7
+            entropies, ranking = (
+                np.concatenate([e.entropies for e in episodes]),
+                ranked_together(episodes, cfg.rank_over),
+            )
+            kept = np.zeros_like(copied)
+            for number in np.unique(ranking[copied]):
+                kept |= top_entropy(entropies, copied & (ranking == number), cfg.keep_share)
         elif cfg.keep == "none":
             kept = np.zeros_like(copied)
         advantage = np.where(copied & ~kept, 0.0, advantage)  # they stay in the denominator

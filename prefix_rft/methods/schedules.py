@@ -5,14 +5,35 @@ and the mean share falls from 0.95 to 0.50, not to 0.
 """
 
 import math
+from dataclasses import dataclass
 
-from ..config import Prefix
+from ..config import opt
 
 
-def window_low(prefix: Prefix, progress: float) -> float:
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Options of a method that shows prefixes of random length."""
+
+    schedule: str = opt(
+        "cosine",
+        "how the lower end of the window moves from low_start to low_end over the run; constant keeps low_start,"
+        " uniform keeps low_end (what the paper's uniform is, exactly, is unknown)",
+        choices=("cosine", "linear", "constant", "uniform"),
+    )
+    low_start: float = opt(0.95, "lower end of the window at the first step", ge=0, le=1)
+    low_end: float = opt(0.05, "lower end of the window at the last step", ge=0, le=1)
+    high: float = opt(0.95, "upper end of the window", ge=0, le=1)
+    min_length: int = opt(1, "least prefix length in tokens; unknown in the paper", ge=0)
+
+    def __post_init__(self):
+        if max(self.low_start, self.low_end) > self.high:
+            raise ValueError(f"high: {self.high} is below low_start or low_end")
+
+
+def window_low(window: Window, progress: float) -> float:
     """low_t at `progress` in [0, 1] (0: first step, 1: last step)."""
-    start, end = prefix.low_start, prefix.low_end
-    match prefix.schedule:
+    start, end = window.low_start, window.low_end
+    match window.schedule:
         case "cosine":
             return end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress))
         case "linear":
@@ -21,7 +42,7 @@ def window_low(prefix: Prefix, progress: float) -> float:
             return start
         case "uniform":
             return end
-    raise ValueError(f"prefix.schedule = {prefix.schedule!r}")
+    raise ValueError(f"schedule = {window.schedule!r}")
 
 
 def prefix_length(share: float, demo_length: int, min_length: int) -> int:
