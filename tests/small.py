@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from prefix_rft.config import build, build_run
 from prefix_rft.episodes import Demonstration, Episode, Problem, Start
@@ -43,6 +43,18 @@ def small_model(seed=0, **changes):
         LlamaConfig(**(shape | dict(tie_word_embeddings=False, attn_implementation="sdpa") | changes))
     )
     return model.eval()
+
+
+def small_qwen():
+    """Biases, tied embeddings, one kv head."""
+    torch.manual_seed(0)
+    shape = dict(vocab_size=32, hidden_size=24, intermediate_size=24, num_hidden_layers=2, num_attention_heads=3)
+    config = Qwen2Config(**shape, num_key_value_heads=1, max_position_embeddings=128, tie_word_embeddings=True)
+    model = Qwen2ForCausalLM(config).eval()
+    with torch.no_grad():  # biases are zero at the start, and embeddings small
+        for name, p in model.named_parameters():
+            p += torch.randn_like(p) * (0.3 if "norm" not in name else 0.1)
+    return model
 
 
 def episode(group, prompt, prefix, continuation, reward, sample=True, demo_length=None):

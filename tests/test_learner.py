@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import episode, random_episodes, run_config, small_model
+from small import episode, random_episodes, run_config, small_model, small_qwen
 
 from prefix_rft import logprobs as logprobs_module
 from prefix_rft.forward.flat import FlatForward
@@ -115,6 +115,27 @@ def test_packed_is_padded_and_any_split_is_the_whole(seed, name, micro_tokens):
     for forward in (TransformersForward, FlatForward):
         split, _ = gradient(type(RUNS[name])(**(values | {"micro_tokens": micro_tokens})), episodes, forward)
         assert relative(split, whole) < 1e-5
+
+
+def test_flat_forward_is_the_models_own():
+    """Biases, tied embeddings, one kv head; one prompt for several responses and a response of one token."""
+    model, rng = small_qwen(), np.random.default_rng(3)
+    prompts = [rng.integers(2, 32, n).tolist() for n in (1, 7, 20)]
+    prompts += [prompts[1], prompts[1]]
+    responses = [rng.integers(2, 32, n).tolist() for n in (30, 1, 5, 17, 33)]
+    weights, gradients = torch.randn(86, model.config.hidden_size, generator=torch.Generator().manual_seed(0)), []
+    for forward in (FlatForward(model), TransformersForward(model, pack=False)):
+        model.zero_grad()
+        hidden = torch.zeros_like(weights)
+        for micro in forward.micro_batches(prompts, responses, 60):
+            states = forward.hidden(micro)
+            hidden[micro.tokens] = states.detach()
+            (states * weights[micro.tokens]).sum().backward()
+        gradients.append((hidden, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}))
+    (flat, flat_grads), (own, own_grads) = gradients
+    assert relative(flat, own) < 1e-5 and flat_grads.keys() == own_grads.keys()
+    for name, gradient_ in own_grads.items():
+        assert relative(flat_grads[name], gradient_) < 2e-5, name
 
 
 def test_prefix_rft_without_prefixes_is_rft_bit_for_bit():

@@ -218,6 +218,33 @@ def test_a_run_with_fewer_steps_than_asked_fails(world, tmp_path, monkeypatch):
     assert not (tmp_path / "out" / "run.json").exists()
 
 
+def test_a_sampler_left_on_old_weights_is_noticed(world, tmp_path, monkeypatch):
+    """Its log-probs serve as pi_old's, so a sampler that is not pi_old must stop the run."""
+    from prefix_rft.rollout.native import NativeEngine
+
+    first = NativeEngine.sync
+    monkeypatch.setattr(
+        NativeEngine, "sync", lambda self, model: first(self, model) if not hasattr(self, "head") else None
+    )
+    with pytest.raises(
+        UserError, match="step 1: log-probs of sampler and learner differ by .* set rollout.old_logprobs to learner"
+    ):
+        once(world, tmp_path, sets=["optimizer.lr=0.05"], method="rft")
+
+
+def test_old_log_probs_of_sampler_and_learner_give_the_same_run_up_to_rounding(world, tmp_path):
+    rows = [
+        read_jsonl(
+            once(world, tmp_path, name, **PREFIX, rollout=dict(RUN["rollout"], old_logprobs=name)) / "metrics.jsonl"
+        )
+        for name in ("sampler", "learner")
+    ]
+    assert rows[0] != rows[1]  # other roundings: the learner's own pass was used
+    for a, b in zip(*rows, strict=True):
+        assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-3, abs=1e-6)
+        assert max(a["mismatch"], b["mismatch"]) < 1e-5
+
+
 def test_bad_input_is_named_before_any_work(world, tmp_path, monkeypatch):
     def refused(match, sets=(), **changes):
         config = config_file(tmp_path / "bad.yaml", **changes)
