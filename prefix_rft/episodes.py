@@ -51,12 +51,14 @@ class Episode:
     finished: bool  # ended with a stop id, not by the length limit
     reward: float = 0.0
     timed_out: bool = False
+    flipped: bool = False  # the verdict was turned round on purpose (reward_noise)
     # filled by the learner's pass of the policy before the update (pi_old), over the response tokens; zeros where none
     # is needed: no advantage, or on_policy: the update itself starts from pi_old, so its own log-probs are the old ones
     on_policy: bool = False
     old_logprobs: np.ndarray | None = None
     entropies: np.ndarray | None = None
     scored: bool = False
+    reference_logprobs: np.ndarray | None = None  # of the model that the run started from, for methods that want it
 
     def __post_init__(self):
         if self.old_logprobs is None:
