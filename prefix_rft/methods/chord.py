@@ -1,0 +1,75 @@
+"""CHORD: (1 - mu) GRPO on N rollouts + mu SFT on a demonstration, with the weight of doubtful tokens (paper section 1).
+
+beta = mu sg(p (1 - p)), p the probability of the demonstration's token: tokens that are known or hopeless count little.
+mu goes from 0.9 to 0.05 over the first `decay` of the run (200 of 500 steps) and stays there. The advantage is
+standardised, the ratio clipped; rollouts are averaged among themselves, and so are demonstrations.
+
+One demonstration a prompt stands beside its rollouts. Unknown, hence keys: the form of the decay, `denominator`.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import opt
+from ..streams import CLIPPED, NONE, ONE, P_NOT_P
+from .base import (
+    DENOMINATORS,
+    Method,
+    disagree,
+    draw_demo,
+    grpo,
+    per_token,
+    plain,
+    prefix_mask,
+    rl_streams,
+    sampled,
+    spread,
+    whole,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    start: float = opt(0.9, "mu at the first step", ge=0, le=1)
+    end: float = opt(0.05, "mu after the decay", ge=0, le=1)
+    decay: float = opt(0.4, "share of the run over which mu decays", ge=0, le=1)
+    form: str = opt("cosine", "form of the decay; unknown", choices=("cosine", "linear"))
+    denominator: str = opt(
+        "sequence", "how a trajectory's tokens are averaged (docs/methods.md); unknown", choices=DENOMINATORS
+    )
+
+
+class CHORD(Method):
+    uses_demos = True
+    section, Options = "chord", Options
+
+    def mu(self, progress):
+        cfg = self.run.chord
+        done = min(progress / cfg.decay, 1.0) if cfg.decay else 1.0
+        left = 0.5 * (1 + math.cos(math.pi * done)) if cfg.form == "cosine" else 1 - done
+        return cfg.end + (cfg.start - cfg.end) * left
+
+    def compose(self, problem, progress, rng):
+        demos = [whole(problem, draw_demo(problem, rng))] if problem.demos else []
+        return plain(problem, self.group_size) + demos
+
+    def needs_scoring(self, episodes):
+        return disagree(episodes, sampled)
+
+    def weigh(self, episodes, progress=0.0, rng=None):
+        cfg, copied, mu = self.run.chord, prefix_mask(episodes), self.mu(progress)
+        rollouts = sum(map(sampled, episodes))
+        limit = self.run.rollout.max_response
+        own = spread(episodes, ~copied, cfg.denominator, limit)
+        advantage = (1 - mu) * per_token(episodes, grpo(episodes, sampled)) * own
+        streams = rl_streams(self.run, episodes, advantage, np.where(copied, NONE, CLIPPED))
+        streams.rl_count = float(rollouts)
+        streams.ce_weight = mu * spread(episodes, copied, cfg.denominator, limit)
+        streams.ce_factor = np.where(copied, P_NOT_P, ONE).astype(np.int8)
+        streams.ce_count = float(max(len(episodes) - rollouts, 1))
+        return streams
+
+
+METHOD = CHORD
