@@ -128,8 +128,6 @@ def test_uft_hints():
 
 def test_chord_mu():
     assert [method_of("chord").mu(p) for p in (0, 0.2, 0.4, 1)] == pytest.approx([0.9, 0.475, 0.05, 0.05])
-    linear = method_of("chord", form="linear")
-    assert [linear.mu(p) for p in (0, 0.1, 0.4, 1)] == pytest.approx([0.9, 0.9 - 0.85 / 4, 0.05, 0.05])
     assert method_of("chord", decay=0.0).mu(0.0) == 0.05
 
 
@@ -176,16 +174,22 @@ def test_drpo_by_hand_and_without_demonstrations_rft():
 
 
 def test_uft_by_hand():
-    method = method_of("uft", coefficient=0.01, kl=0.1)
     episodes = [episode(0, [5], [6, 7], [8] * i + [1], float(i == 0)) for i in range(4)]
-    streams = method.weigh(episodes)
-    # continuations of 1, 2, 3 and 4 tokens: each trajectory counts 1, whatever its length
-    own = [0, 0, 1, 0, 0, 1 / 2, 1 / 2, 0, 0, *[1 / 3] * 3, 0, 0, *[1 / 4] * 4]
-    a = np.array([1.5] * 3 + [-0.5] * 15)
-    np.testing.assert_allclose(streams.advantage, a * own, rtol=1e-5)
-    np.testing.assert_allclose(streams.kl_weight, 0.1 * np.array(own))
-    np.testing.assert_allclose(streams.ce_weight, np.where(np.array(own) == 0, 0.01 / 2, 0))
-    assert streams.rl_count == streams.ce_count == 4
+    episodes += [episode(1, [5], [], [9, 1], 1.0) for _ in range(2)]  # a group without a hint that agrees
+    hint = np.concatenate([e.is_prefix for e in episodes])
+    a = np.array([1.5] * 3 + [-0.5] * 15 + [0] * 4)
+    # continuations of 1, 2, 3, 4, 2 and 2 tokens: 14 of 6 trajectories
+    for denominator, own, imitated in (
+        ("token", np.full(22, 6 / 14), 4 / 8),
+        ("sequence", 1 / np.repeat([1.0, 2, 3, 4, 2, 2], [3, 4, 5, 6, 2, 2]), 1 / 2),
+        ("constant", np.full(22, 1 / 10), 1 / 10),
+    ):
+        method = method_of("uft", coefficient=0.01, kl=0.1, denominator=denominator)
+        streams = method.weigh(episodes)
+        np.testing.assert_allclose(streams.advantage, np.where(hint, 0, a * own), rtol=1e-5)
+        np.testing.assert_allclose(streams.kl_weight, np.where(hint, 0, 0.1 * own))  # where all agree, too
+        np.testing.assert_allclose(streams.ce_weight, np.where(hint, 0.01 * imitated, 0))
+        assert (streams.rl_count, streams.ce_count) == (6, 4)
     assert method.uses_reference and not method_of("uft", kl=0.0).uses_reference
 
 
@@ -246,14 +250,17 @@ def test_srft_by_hand():
 
 
 def test_chord_by_hand():
-    streams = method_of("chord").weigh(one_right([demonstration(0, [7, 8, 9, 1])]), progress=0.2)
+    demos = [demonstration(0, [7, 8, 9, 1]), demonstration(0, [7, 1])]
+    streams = method_of("chord").weigh(one_right(demos), progress=0.2)
     sd = math.sqrt(1 / 8)
     np.testing.assert_allclose(
-        streams.advantage, 0.525 * np.array([7 / 8 / sd / 2] * 2 + [-1 / 8 / sd / 2] * 14 + [0] * 4), rtol=1e-5
+        streams.advantage, 0.525 * np.array([7 / 8 / sd / 2] * 2 + [-1 / 8 / sd / 2] * 14 + [0] * 6), rtol=1e-5
     )
-    np.testing.assert_allclose(streams.ce_weight, [0] * 16 + [0.475 / 4] * 4)
-    assert streams.ce_factor.tolist() == [ONE] * 16 + [P_NOT_P] * 4
-    assert (streams.rl_count, streams.ce_count) == (8, 1)
+    np.testing.assert_allclose(streams.ce_weight, [0] * 16 + [0.475 * 2 / 6] * 6)  # two demonstrations, six tokens
+    assert streams.ce_factor.tolist() == [ONE] * 16 + [P_NOT_P] * 6
+    assert (streams.rl_count, streams.ce_count) == (8, 2)
+    by_sequence = method_of("chord", denominator="sequence").weigh(one_right(demos), progress=0.2)
+    np.testing.assert_allclose(by_sequence.ce_weight, [0] * 16 + [0.475 / 4] * 4 + [0.475 / 2] * 2)
 
 
 # ------------------------------------------------------------------------------------------ controls and ablations
@@ -409,15 +416,14 @@ def drpo_loss(groups, progress):
 
 
 def uft_loss(groups, progress):
-    total, n = 0.0, sum(len(g) for g in groups)
+    explored, hints = [], []
     for group in groups:
         for a, (e, q) in zip(standardised([e.reward for e, _ in group]), group, strict=True):
             k = len(e.prefix)
             ahead = q.reference - q.logp
-            total = total - (q.clipped(a) - 0.001 * (ahead.exp() - ahead - 1))[k:].mean() / n
-            if k:
-                total = total - 0.001 * q.logp[:k].mean() / n
-    return total
+            explored.append((q.clipped(a) - 0.001 * (ahead.exp() - ahead - 1))[k:])
+            hints.append(q.logp[:k])
+    return -torch.cat(explored).mean() - 0.001 * torch.cat(hints).mean()
 
 
 def relift_loss(groups, progress):
@@ -456,14 +462,14 @@ def srft_loss(groups, progress):
 
 
 def chord_loss(groups, progress):
-    mu, total = 0.05 + 0.85 * 0.5 * (1 + math.cos(math.pi * progress / 0.4)), 0.0
+    mu, explored, imitated = 0.05 + 0.85 * 0.5 * (1 + math.cos(math.pi * progress / 0.4)), [], []
     for group in groups:
         rollouts, (_, seen) = group[:-1], group[-1]
         for a, (_, q) in zip(standardised([e.reward for e, _ in rollouts]), rollouts, strict=True):
-            total = total - (1 - mu) * q.clipped(a).mean() / len(rollouts) / len(groups)
+            explored.append(q.clipped(a))
         p = seen.p.detach()
-        total = total - mu * (p * (1 - p) * seen.logp).mean() / len(groups)
-    return total
+        imitated.append(p * (1 - p) * seen.logp)
+    return -(1 - mu) * torch.cat(explored).mean() - mu * torch.cat(imitated).mean()
 
 
 def fixed_loss(groups, progress):
@@ -540,7 +546,9 @@ def test_a_penalty_without_a_reference_is_refused():
 def test_further_update_has_an_optimizer_of_its_own():
     """ReLIFT's SFT update is a first step of a fresh AdamW: each weight moves by about the learning rate, whatever the other
     AdamW has seen, and the count of the run's updates stays."""
-    run = run_config(method="relift", demos="d", optimizer={"lr": 0.01, "weight_decay": 0.0}, relift={"lr": 0.001})
+    run = run_config(
+        method="relift", demos="d", optimizer={"lr": 0.01, "weight_decay": 0.0}, relift={"lr": 0.001, "batch": 4}
+    )
     method = get_method(run)
     learner = Learner(small_model(), run, 10, further=method.further_optimizer())
     episodes = groups_for("relift", np.random.default_rng(0))

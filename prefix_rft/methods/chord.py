@@ -1,10 +1,11 @@
 """CHORD: (1 - mu) GRPO on N rollouts + mu SFT on a demonstration, with the weight of doubtful tokens (paper section 1).
 
 beta = mu sg(p (1 - p)), p the probability of the demonstration's token: tokens that are known or hopeless count little.
-mu goes from 0.9 to 0.05 over the first `decay` of the run (200 of 500 steps) and stays there. The advantage is
-standardised, the ratio clipped; rollouts are averaged among themselves, and so are demonstrations.
+mu goes from 0.9 to 0.05 by a cosine over the first `decay` of the run (200 of 500 steps) and stays there. The advantage is
+standardised, the ratio clipped; rollouts are averaged among themselves, and so are demonstrations (CHORD, arXiv 2508.11408).
 
-One demonstration a prompt stands beside its rollouts. Unknown, hence keys: the form of the decay, `denominator`.
+One demonstration a prompt stands beside its rollouts; the authors' demonstrations come from a data set of their own, in
+batches of their own.
 """
 
 import math
@@ -35,10 +36,7 @@ class Options:
     start: float = opt(0.9, "mu at the first step", ge=0, le=1)
     end: float = opt(0.05, "mu after the decay", ge=0, le=1)
     decay: float = opt(0.4, "share of the run over which mu decays", ge=0, le=1)
-    form: str = opt("cosine", "form of the decay; unknown", choices=("cosine", "linear"))
-    denominator: str = opt(
-        "sequence", "how a trajectory's tokens are averaged (docs/methods.md); unknown", choices=DENOMINATORS
-    )
+    denominator: str = opt("token", "how tokens are averaged (docs/methods.md)", choices=DENOMINATORS)
 
 
 class CHORD(Method):
@@ -48,8 +46,7 @@ class CHORD(Method):
     def mu(self, progress):
         cfg = self.run.chord
         done = min(progress / cfg.decay, 1.0) if cfg.decay else 1.0
-        left = 0.5 * (1 + math.cos(math.pi * done)) if cfg.form == "cosine" else 1 - done
-        return cfg.end + (cfg.start - cfg.end) * left
+        return cfg.end + (cfg.start - cfg.end) * 0.5 * (1 + math.cos(math.pi * done))
 
     def compose(self, problem, progress, rng):
         demos = [whole(problem, draw_demo(problem, rng))] if problem.demos else []

@@ -5,7 +5,8 @@ with `coefficient` (1; 0.3 at 1.5B) x mean negative log-likelihood, else GRPO wi
 clipped ratio. The loss is the mean over prompts, a prompt being either a group of rollouts or a demonstration.
 
 The demonstration stands in every group and has weight 0 where the gate is open; it costs nothing there. Prompts without a
-demonstration are always explored. Unknown, hence a key: `denominator`.
+demonstration are always explored. Unknown, hence a key: `denominator`. Source: HPT,
+arXiv 2509.04419.
 """
 
 from dataclasses import dataclass
@@ -35,9 +36,7 @@ from .base import (
 class Options:
     gate: int = opt(0, "a group with at most so many right rollouts is imitated", ge=0)
     coefficient: float = opt(1.0, "weight of the demonstration's mean negative log-likelihood; 0.3 at 1.5B", ge=0)
-    denominator: str = opt(
-        "sequence", "how a trajectory's tokens are averaged (docs/methods.md); unknown", choices=DENOMINATORS
-    )
+    denominator: str = opt("sequence", "how tokens are averaged (docs/methods.md); unknown", choices=DENOMINATORS)
 
 
 class HPT(Method):

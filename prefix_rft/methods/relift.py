@@ -1,8 +1,8 @@
-"""ReLIFT: RFT, and now and then an SFT update on the problems that it does not solve (paper section 1).
+"""ReLIFT: RFT, and now and then an SFT update on the problems that it does not solve (paper section 1; arXiv 2506.07527).
 
 alpha = A r without clip, A that of Dr.GRPO. A prompt whose rollouts all fail goes to a buffer with its demonstration;
 when the buffer holds a batch, one SFT update (beta = 1, divided by the tokens of the batch) is made of it with an AdamW of
-its own. The buffer is part of the checkpoint. The size of that batch is unknown, hence a key.
+its own. The buffer is part of the checkpoint.
 """
 
 import dataclasses
@@ -18,7 +18,9 @@ from .base import Method, dr_grpo, draw_demo, per_token, plain, rl_streams, whol
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    batch: int | None = opt(None, "demonstrations of an SFT update; unset: batch_prompts; unknown in ReLIFT", ge=1)
+    batch: int | None = opt(
+        None, "demonstrations of an SFT update; unset: half of batch_prompts (the authors' 64 beside 128 prompts)", ge=1
+    )
     lr: float | None = opt(
         None,
         "learning rate of the SFT updates; unset: that of the others (both are 1e-6 in ReLIFT). The rest is as in optimizer",
@@ -52,7 +54,7 @@ class ReLIFT(Method):
         return dataclasses.replace(cfg, lr=self.run.relift.lr or cfg.lr)
 
     def further_batch(self):
-        size = self.run.relift.batch or self.run.batch_prompts
+        size = self.run.relift.batch or max(self.run.batch_prompts // 2, 1)
         if len(self.buffer) < size:
             return None
         batch, self.buffer = self.buffer[:size], self.buffer[size:]

@@ -5,7 +5,8 @@ beta = `imitation` sg(exp(-H)), plus a term shaped as in LUFFY, A g p / (p + g)^
 sg: no gradient through it; H: entropy of the current policy's next-token distribution at the token.
 
 Rollouts are averaged among themselves, and so are demonstrations. Unknown, hence keys: whether A is divided by the standard
-deviation (`std`), and `denominator`. Whether the authors' H is that of the token or a mean is unknown too.
+deviation (`std`), and `denominator`. Whether the authors' H is that of the token or a mean is unknown too. Source: SRFT,
+arXiv 2506.19767.
 """
 
 from dataclasses import dataclass
@@ -36,9 +37,7 @@ class Options:
     imitation: float = opt(0.5, "factor of exp(-H) on the demonstration's negative log-likelihood", ge=0)
     gamma: float = opt(0.1, "g of the shaping p / (p + g) of the demonstration's rl term", gt=0)
     std: bool = opt(True, "divide the demonstration's advantage by the standard deviation of its group; unknown")
-    denominator: str = opt(
-        "sequence", "how a trajectory's tokens are averaged (docs/methods.md); unknown", choices=DENOMINATORS
-    )
+    denominator: str = opt("sequence", "how tokens are averaged (docs/methods.md); unknown", choices=DENOMINATORS)
 
 
 class SRFT(Method):

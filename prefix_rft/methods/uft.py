@@ -2,11 +2,12 @@
 
 The demonstration is cut into n = min(`chunks`, |y*|) pieces; k ~ Binomial(n, p_t) of them are shown, p_t going from `start`
 to `end` by a cosine over the first `until` of the run (300 of 500 steps); after that no hint. Rollouts: GRPO with the
-standardised advantage, the clipped ratio and a KL penalty to the first model; hint: beta = coefficient / |hint|, its mean
-negative log-likelihood (paper section 1).
+standardised advantage, the clipped ratio and a KL penalty to the first model; hint: `coefficient` x its mean negative
+log-likelihood (paper section 1; UFT, arXiv 2505.16984).
 
-Pieces are equal in tokens here, since a method sees no text; where the authors cut is unknown. One token at least is
-left to sample. Unknown too, hence keys: `kl`, `denominator`.
+The authors' demonstrations are lists of pieces of text, and the hint is part of the prompt; a method here sees tokens, so the
+pieces are equal in tokens, the hint counts in the response limit, and one token at least is left to sample. Their code
+averages over the tokens of a micro-batch, ours over those of the mini-batch. The coefficient of the KL penalty is unknown.
 """
 
 import math
@@ -28,9 +29,7 @@ class Options:
     until: float = opt(0.6, "share of the run with hints", ge=0, le=1)
     coefficient: float = opt(0.001, "weight of the hint's mean negative log-likelihood", ge=0)
     kl: float = opt(0.001, "coefficient of the KL penalty to the first model; unknown", ge=0)
-    denominator: str = opt(
-        "sequence", "how a trajectory's tokens are averaged (docs/methods.md); unknown", choices=DENOMINATORS
-    )
+    denominator: str = opt("token", "how tokens are averaged (docs/methods.md)", choices=DENOMINATORS)
 
 
 class UFT(Method):
@@ -62,13 +61,15 @@ class UFT(Method):
 
     def weigh(self, episodes, progress=0.0, rng=None):
         cfg, hint = self.run.uft, prefix_mask(episodes)
-        own = spread(episodes, ~hint, cfg.denominator, self.run.rollout.max_response)
+        limit = self.run.rollout.max_response
+        own = spread(episodes, ~hint, cfg.denominator, limit)
         streams = rl_streams(
             self.run, episodes, per_token(episodes, grpo(episodes)) * own, np.where(hint, NONE, CLIPPED)
         )
         streams.kl_weight = cfg.kl * own
-        streams.ce_weight = cfg.coefficient * spread(episodes, hint)
-        streams.rl_count = streams.ce_count = float(len(episodes))
+        streams.rl_count = float(len(episodes))
+        streams.ce_weight = cfg.coefficient * spread(episodes, hint, cfg.denominator, limit)
+        streams.ce_count = float(max(sum(bool(e.prefix) for e in episodes), 1))
         return streams
 
 
