@@ -104,6 +104,9 @@ class Run:
     optimizer: Optimizer = opt(..., "AdamW")
     rollout: Rollout | None = opt(None, "sampling; every method but SFT needs it")
     objective: Objective = opt(Objective(), "clip and entropy bonus")
+    reward_noise: float | None = opt(
+        None, "probability that a verdict in training is turned round, for an ablation; unset: 0", ge=0, le=1
+    )
     checkpoint: Checkpoint = opt(Checkpoint(), "when the run saves itself")
     part_norms_every: int = opt(
         1, "steps between logged gradient norms of prefix part and rollout part; 0: never", ge=0
@@ -214,9 +217,10 @@ def build_run(values, where):
     if method.section is not None:
         section = (method.section, method.Options, opt(method.Options(), f"options of method {values['method']}"))
         cls = dataclasses.make_dataclass("Run", [section], bases=(Run,), frozen=True, kw_only=True)
-    for name in names():
+    unknown = values.keys() - {f.name for f in dataclasses.fields(cls)}
+    for name in names() if unknown else ():  # other methods are only looked at where something is amiss
         other = method_class(name, where).section
-        if other in values and other != method.section:
+        if other in unknown:
             raise UserError(
                 f"{where}: key {other!r} = {values[other]!r}: is the section of method {name}; this run's method is"
                 f" {values['method']}"

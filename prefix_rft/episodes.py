@@ -51,6 +51,7 @@ class Episode:
     finished: bool  # ended with a stop id, not by the length limit
     reward: float = 0.0
     timed_out: bool = False
+    flipped: bool = False  # the verdict was turned round on purpose (reward_noise)
     # of the policy before the update (pi_old), [response]: the sampler's at first, zeros on the prefix, then the learner's where it
     # made its own pass (scored). on_policy: the update itself starts from pi_old, so its own log-probs are the old ones.
     # sampler_is_old: the sampler computes what the learner would, so its log-probs are the old ones
@@ -59,6 +60,7 @@ class Episode:
     scored: bool = False
     on_policy: bool = False
     sampler_is_old: bool = False
+    reference_logprobs: np.ndarray | None = None  # of the model that the run started from, for methods that want it
 
     def __post_init__(self):
         if self.old_logprobs is None:

@@ -16,9 +16,10 @@ def ratio(a, b):
     return a / b if b else None
 
 
-def step_metrics(episodes, outs, streams, window_low, demo_lengths):
+def step_metrics(episodes, outs, streams, further, window, demo_lengths):
     """episodes: of the whole step; outs, streams: what `Learner.update` returned and what it was given, per mini-batch;
-    window_low: lower end of the prefix window, or None; demo_lengths: {demo_id: tokens}.
+    further: what `Learner.further_update` returned; window: (low, high) of the prefix share, or None; demo_lengths:
+    {demo_id: tokens}.
 
     entropy: mean of -log-prob of the sampled tokens, the Monte-Carlo estimate of the policy's entropy in nats.
     entropy_prefix: exact, over prefix tokens, of pi_old. mismatch: mean |sampler - learner| log-prob over
@@ -51,6 +52,7 @@ def step_metrics(episodes, outs, streams, window_low, demo_lengths):
         "response_length_plain": mean(len(e.response) for e in plain),
         "finished_share": mean(e.finished for e in sampled),
         "timed_out": sum(e.timed_out for e in sampled),
+        "flipped": sum(e.flipped for e in sampled),
         "entropy": float(-logp.mean()) if len(logp) else None,
         "entropy_prefix": mean(h for e in episodes if e.scored for h in e.entropies[: len(e.prefix)]),
         "grad_norm": mean(o["grad_norm"] for o in outs),
@@ -60,7 +62,11 @@ def step_metrics(episodes, outs, streams, window_low, demo_lengths):
         "prefix_token_share": imitated / len(copied),
         "kept_prefix_share": ratio(int((active & copied).sum()), imitated),
         "prefix_ratio": mean(len(e.prefix) / demo_lengths[e.start.demo_id] for e in hybrid),
-        "window_low": window_low,
+        "window_low": window[0] if window else None,
+        "window_high": window[1] if window else None,
+        "prefix_scale": mean(o["prefix_scale"] for o in outs if "prefix_scale" in o),
+        "further_updates": len(further),
+        "further_ce_loss": mean(o["ce_loss"] for o in further),
         "clip_fraction_prefix": ratio(sum(o["clipped_prefix"] for o in outs), sum(o["clippable_prefix"] for o in outs)),
         "clip_fraction_rollout": ratio(
             sum(o["clipped_rollout"] for o in outs), sum(o["clippable_rollout"] for o in outs)

@@ -13,6 +13,7 @@ from prefix_rft.config import Rollout, build_run, config_hash, load_run, opt, pl
 from prefix_rft.errors import UserError
 from prefix_rft.methods.luffy import Luffy
 from prefix_rft.methods.prefix_rft import PrefixRFT
+from prefix_rft.study import KINDS, kind_of
 
 PREFIX = {"method": "prefix_rft", "demos": "d"}
 
@@ -120,3 +121,14 @@ def test_every_run_of_the_presets_is_read(root):
     assert len(files) > 20
     for file in files:
         load_run(file, file.parent / "smoke.yaml")
+
+
+def test_kinds_tell_controls_from_methods(root):
+    """Tables and figures call a run by what it is, whatever its file is called."""
+    kinds = {"rft_entropy": "rft_entropy", "prefix_rft_static": "prefix_rft_static", "prefix_rft_all": "prefix_rft_all"}
+    kinds |= {"prefix_rft_frozen": "prefix_rft_frozen", "sft_then_rft": "sft_then_rft", "rft": "rft", "chord": "chord"}
+    for name, kind in kinds.items():
+        assert kind_of(load_run(root / "config" / "tiny" / f"{name}.yaml")) == kind and kind in KINDS
+    assert kind_of(run_config(**PREFIX, prefix={"fixed": 0.001})) == "prefix_rft_static"
+    assert kind_of(run_config(**PREFIX, prefix={"keep": "random"})) == "prefix_rft"
+    assert set(methods.names()) <= set(KINDS)

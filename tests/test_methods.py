@@ -8,7 +8,7 @@ from small import episode, random_episodes, run_config
 from prefix_rft.episodes import Demonstration, Problem
 from prefix_rft.methods import get_method
 from prefix_rft.methods.prefix_rft import top_entropy
-from prefix_rft.methods.schedules import Window, prefix_length, window_low
+from prefix_rft.methods.schedules import Window, prefix_length, window
 from prefix_rft.objectives import Clip, rl_terms
 from prefix_rft.streams import CLIPPED, PLAIN, SHAPED
 
@@ -144,10 +144,10 @@ def test_prefix_composition(count):
 def test_window_opens_downward():
     """Cosine from 0.95 to 0.05 (paper section 2 step 2): the mean share falls from 0.95 to 0.50."""
     cfg = Window()
-    assert window_low(cfg, 0.0) == pytest.approx(0.95)
-    assert window_low(cfg, 0.5) == pytest.approx(0.50)
-    assert window_low(cfg, 1.0) == pytest.approx(0.05)
-    assert window_low(cfg, 0.25) == pytest.approx(0.05 + 0.9 * (1 + np.sqrt(0.5)) / 2)
+    assert window(cfg, 0.0) == pytest.approx((0.95, 0.95))
+    assert window(cfg, 0.5) == pytest.approx((0.50, 0.95))
+    assert window(cfg, 1.0) == pytest.approx((0.05, 0.95))
+    assert window(cfg, 0.25)[0] == pytest.approx(0.05 + 0.9 * (1 + np.sqrt(0.5)) / 2)
     long = Problem("p", [5], "", [Demonstration("d", list(range(1000)))])
     method = get_method(run_config(method="prefix_rft", rollout={"group_size": 8, "max_response": 2000}))
     rng = np.random.default_rng(0)
@@ -158,8 +158,12 @@ def test_window_opens_downward():
 
 
 def test_schedules_of_the_window():
-    for name, expected in (("linear", [0.95, 0.5, 0.05]), ("constant", [0.95] * 3), ("uniform", [0.05] * 3)):
-        assert [window_low(Window(schedule=name), p) for p in (0, 0.5, 1)] == pytest.approx(expected)
+    lows = {"linear": [0.95, 0.5, 0.05], "constant": [0.95] * 3, "uniform": [0.05] * 3, "reverse": [0.05, 0.5, 0.95]}
+    for name, expected in lows.items():
+        windows = [window(Window(schedule=name), p) for p in (0, 0.5, 1)]
+        assert windows == [pytest.approx((low, 0.95)) for low in expected]
+    closing = Window(schedule="to_zero", low_start=0.8, min_length=0)
+    assert [window(closing, p) for p in (0, 0.5, 1)] == [pytest.approx(w) for w in ((0.8, 0.95), (0.4, 0.475), (0, 0))]
 
 
 def test_prefix_length_bounds():

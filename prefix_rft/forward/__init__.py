@@ -8,7 +8,7 @@ from . import transformers
 
 
 def make_forward(model, device, dtype, compiled=True):
-    """What the learner uses: an object with `micro_batches(prompts, responses, micro_tokens)` and `hidden(micro)`."""
+    """What the learner uses: an object with `model`, `micro_batches(prompts, responses, micro_tokens)` and `hidden(micro)`."""
     if compiled and device == "cpu" and dtype == "float32":
         from . import flat
 

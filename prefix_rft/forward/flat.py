@@ -103,7 +103,7 @@ def _flat_batch(chosen, responses, first):
 
 class FlatForward:
     def __init__(self, model):
-        self.body = model.base_model
+        self.model, self.body = model, model.base_model
         config = model.config
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.dim = self.body.layers[0].self_attn.head_dim

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..config import opt
-from ..episodes import Start
 from ..streams import PLAIN, SHAPED
-from .base import Method, dr_grpo, draw_demo, per_token, plain, prefix_mask, refuse_more_than_group, rl_streams
+from .base import Method, dr_grpo, draw_demo, per_token, plain, prefix_mask, refuse_more_than_group, rl_streams, whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +30,11 @@ class Luffy(Method):
         refuse_more_than_group(run, "luffy.per_group", run.luffy.per_group)
 
     def compose(self, problem, progress, rng):
-        whole = self.run.luffy.per_group if problem.demos else 0  # without a demonstration: plain RFT
-        demos = [draw_demo(problem, rng) for _ in range(whole)]
-        return plain(problem, self.group_size - whole) + [
-            Start(problem, prefix=d.ids, demo_id=d.id, share=1.0, sample=False) for d in demos
-        ]
+        count = self.run.luffy.per_group if problem.demos else 0  # without a demonstration: plain RFT
+        demos = [draw_demo(problem, rng) for _ in range(count)]
+        return plain(problem, self.group_size - count) + [whole(problem, d) for d in demos]
 
-    def weigh(self, episodes):
+    def weigh(self, episodes, progress=0.0, rng=None):
         surrogate = np.where(prefix_mask(episodes), SHAPED, PLAIN)
         return rl_streams(self.run, episodes, per_token(episodes, dr_grpo(episodes)), surrogate, self.run.luffy.gamma)
 
