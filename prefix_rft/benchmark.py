@@ -20,7 +20,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from . import runinfo
-from .config import Run, build
+from .config import build_run
 from .episodes import Episode, Problem, Start
 from .errors import UserError
 from .io import read_parquet, write_json
@@ -51,18 +51,17 @@ def reward_of(ids):
 
 
 class Ours:
-    """A step of RFT as `train.py` does it: sample, reward, score by pi_old, two updates, sync."""
+    """A step of RFT as `train.py` does it: sample (the sampler's log-probs are pi_old's), reward, two updates, sync."""
 
     def __init__(self, model, args, prompts):
         half = args.prompts // 2
-        self.run = build(
-            Run,
+        self.run = build_run(
             {
                 "method": "rft",
                 "steps": 1000,
                 "batch_prompts": args.prompts,
                 "minibatch_prompts": half,
-                "micro_tokens": 2048,
+                "micro_tokens": 1024,
                 "rollout": {"group_size": args.group_size, "max_response": args.new_tokens},
                 "optimizer": {"lr": 1e-6},
             },
@@ -87,8 +86,7 @@ class Ours:
             for (g, p), c in zip(self.prompts, self.rollout(), strict=True)
         ]
         for e in episodes:
-            e.on_policy = e.group < self.half
-        self.learner.score([e for e in episodes if not e.on_policy])
+            e.on_policy, e.sampler_is_old = e.group < self.half, True
         for first in (0, self.half):
             mini = [e for e in episodes if first <= e.group < first + self.half]
             self.learner.update(mini, self.method.weigh(mini))
@@ -179,7 +177,7 @@ def flops(model, prompt_tokens, new_tokens, rows):
     attention = 4 * config.num_hidden_layers * config.num_attention_heads * head * length**2 / 2
     # the rollout's pass and the update's are the same sum: the prompt is counted for each row, sharing it is a saving
     rollout = forward = rows * (2 * parameters * length + attention)
-    return rollout, rollout + 3.5 * forward  # pi_old's pass of the second half; forward, and backward of twice the work
+    return rollout, rollout + 3 * forward  # forward, and backward of twice the work
 
 
 def main(args):

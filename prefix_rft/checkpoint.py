@@ -6,13 +6,13 @@ All randomness of a run derives from (seed, step), so the step *is* the state of
 generators are saved besides, for models that use them.
 """
 
-import dataclasses
 import logging
 import shutil
 from pathlib import Path
 
 import torch
 
+from .config import plain
 from .errors import UserError
 from .io import atomic_dir, read_json, sha256, write_json
 
@@ -73,7 +73,7 @@ def _flat(value, prefix=""):
 
 def identity_of(run, seed, data, init):
     """What must not change between two parts of one run. data: {file: hash}; init: hash of the first weights."""
-    return {"config": dataclasses.asdict(run), "seed": seed, "data": data, "init": init}
+    return {"config": plain(run), "seed": seed, "data": data, "init": init}
 
 
 def refuse_full_disk(folder, bytes_needed):

@@ -57,6 +57,12 @@ class Rollout:
     max_rows: int = opt(
         512, "rows decoded at once by the native engine; changes memory and speed, never the samples", ge=1
     )
+    old_logprobs: str | None = opt(
+        None,
+        "whose log-probs of sampled tokens are pi_old's: learner runs a forward pass, sampler takes the engine's own"
+        " (exact for the native engine in float32); unset: sampler if the engine is exact, else learner",
+        choices=("learner", "sampler"),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,42 +75,6 @@ class Objective:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prefix:
-    """How a demonstration's prefix enters a group: paper section 2, steps 1, 2, 5, 6 and 7."""
-
-    per_group: int = opt(1, "prefixed rollouts per group; they replace plain rollouts", ge=0)
-    schedule: str = opt(
-        "cosine",
-        "how the lower end of the window moves from low_start to low_end over the run; constant keeps low_start,"
-        " uniform keeps low_end (what the paper's uniform is, exactly, is unknown)",
-        choices=("cosine", "linear", "constant", "uniform"),
-    )
-    low_start: float = opt(0.95, "lower end of the window at the first step", ge=0, le=1)
-    low_end: float = opt(0.05, "lower end of the window at the last step", ge=0, le=1)
-    high: float = opt(0.95, "upper end of the window", ge=0, le=1)
-    min_length: int = opt(1, "least prefix length in tokens; unknown in the paper", ge=0)
-    keep: str = opt(
-        "top", "which prefix tokens of the mini-batch keep their advantage, by entropy", choices=("top", "all", "none")
-    )
-    keep_share: float = opt(0.2, "share of the prefix tokens of a mini-batch that `keep: top` keeps", ge=0, le=1)
-    clip: bool = opt(True, "clip the importance ratio on prefix tokens as on rollouts; unknown in the paper")
-    baseline: str = opt(
-        "inside",
-        "inside: A = R - mean of the whole group, hybrid included. outside (dr_grpo_prefix of the authors' code): plain"
-        " rows and prefix against the mean of the plain rows, the hybrid's continuation gets R; unknown in the paper",
-        choices=("inside", "outside"),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Luffy:
-    gamma: float = opt(
-        0.1, "g of the shaping p / (p + g) on the demonstration's tokens (LUFFY, arXiv 2504.14945)", gt=0
-    )
-    per_group: int = opt(1, "whole demonstrations per group; they replace rollouts", ge=0)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     every: int = opt(50, "steps between checkpoints; one is also written on SIGTERM and SIGUSR1", ge=1)
     keep: int = opt(2, "how many of the newest checkpoints stay on disk", ge=2)
@@ -112,7 +82,10 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One training run. `epochs` or `steps`: exactly one of them."""
+    """What every training run has. `epochs` or `steps`: exactly one of them.
+
+    A method's own options are a section more: `build_run` makes a `Run` with that field.
+    """
 
     method: str = opt(..., "the method, a file of prefix_rft/methods/")
     base: str = opt("base", "name of the base model under models/")
@@ -131,8 +104,9 @@ class Run:
     optimizer: Optimizer = opt(..., "AdamW")
     rollout: Rollout | None = opt(None, "sampling; every method but SFT needs it")
     objective: Objective = opt(Objective(), "clip and entropy bonus")
-    prefix: Prefix = opt(Prefix(), "read by prefix_rft")
-    luffy: Luffy = opt(Luffy(), "read by luffy")
+    reward_noise: float | None = opt(
+        None, "probability that a verdict in training is turned round, for an ablation; unset: 0", ge=0, le=1
+    )
     checkpoint: Checkpoint = opt(Checkpoint(), "when the run saves itself")
     part_norms_every: int = opt(
         1, "steps between logged gradient norms of prefix part and rollout part; 0: never", ge=0
@@ -151,15 +125,6 @@ class Run:
             mini = self.minibatch_prompts or self.batch_prompts
             if self.batch_prompts % mini:
                 raise ValueError(f"minibatch_prompts: {mini} does not divide batch_prompts = {self.batch_prompts}")
-            share = {"prefix_rft": self.prefix.per_group, "luffy": self.luffy.per_group}.get(self.method, 0)
-            if share > self.rollout.group_size:
-                raise ValueError(
-                    f"{self.method}.per_group: {share} is more than rollout.group_size = {self.rollout.group_size}"
-                )
-            if self.method == "prefix_rft" and self.prefix.baseline == "outside" and share == self.rollout.group_size:
-                raise ValueError("prefix.baseline: outside needs a plain rollout in the group; per_group leaves none")
-        if self.prefix.low_start > self.prefix.high or self.prefix.low_end > self.prefix.high:
-            raise ValueError(f"prefix.high: {self.prefix.high} is below low_start or low_end")
 
 
 # ----------------------------------------------------------------------------------------------------- strict reading
@@ -235,12 +200,57 @@ def load_run(path, override=None, sets=()):
         for part in reversed(key.split(".")):
             nested = {part: nested}
         values = merge(values, nested)
-    return build(Run, values, str(path) + (f" (with {override})" if override else ""))
+    return build_run(values, str(path) + (f" (with {override})" if override else ""))
+
+
+def build_run(values, where):
+    """A `Run` of its method, with the method's options as the field that the method names; `where` starts every error.
+
+    The class is made here, so that a method's keys live in the method's file and are no part of another one's run.
+    """
+    from .methods import method_class, names  # the methods' options are made with this module
+
+    if "method" not in values:
+        build(Run, values, where)  # says what is missing
+    method = method_class(values["method"], where)
+    cls = Run
+    if method.section is not None:
+        section = (method.section, method.Options, opt(method.Options(), f"options of method {values['method']}"))
+        cls = dataclasses.make_dataclass("Run", [section], bases=(Run,), frozen=True, kw_only=True)
+    unknown = values.keys() - {f.name for f in dataclasses.fields(cls)}
+    for name in names() if unknown else ():  # other methods are only looked at where something is amiss
+        other = method_class(name, where).section
+        if other in unknown:
+            raise UserError(
+                f"{where}: key {other!r} = {values[other]!r}: is the section of method {name}; this run's method is"
+                f" {values['method']}"
+            )
+    run = build(cls, values, where)
+    try:
+        method.check(run)
+    except ValueError as e:
+        raise UserError(f"{where}: {e}") from e
+    return run
+
+
+def plain(config):
+    """The values of a configuration as mappings, without what is unset (None) and without sections that hold nothing.
+
+    Hashes and identities are made of this: a new optional key leaves those of older runs as they are.
+    """
+
+    def without_unset(value):
+        if not isinstance(value, dict):
+            return value
+        kept = {k: without_unset(v) for k, v in value.items()}
+        return {k: v for k, v in kept.items() if v is not None and v != {}}
+
+    return without_unset(dataclasses.asdict(config))
 
 
 def config_hash(config):
     """Identity of a configuration: the hash of its resolved values (16 hex digits)."""
-    return hash_of(dataclasses.asdict(config))[:16]
+    return hash_of(plain(config))[:16]
 
 
 def build(cls, values, where, prefix=""):

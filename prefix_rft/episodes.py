@@ -51,17 +51,27 @@ class Episode:
     finished: bool  # ended with a stop id, not by the length limit
     reward: float = 0.0
     timed_out: bool = False
-    # filled by the learner's pass of the policy before the update (pi_old), over the response tokens; zeros where none
-    # is needed: no advantage, or on_policy: the update itself starts from pi_old, so its own log-probs are the old ones
-    on_policy: bool = False
+    flipped: bool = False  # the verdict was turned round on purpose (reward_noise)
+    # of the policy before the update (pi_old), [response]: the sampler's at first, zeros on the prefix, then the learner's where it
+    # made its own pass (scored). on_policy: the update itself starts from pi_old, so its own log-probs are the old ones.
+    # sampler_is_old: the sampler computes what the learner would, so its log-probs are the old ones
     old_logprobs: np.ndarray | None = None
     entropies: np.ndarray | None = None
     scored: bool = False
+    on_policy: bool = False
+    sampler_is_old: bool = False
+    reference_logprobs: np.ndarray | None = None  # of the model that the run started from, for methods that want it
 
     def __post_init__(self):
         if self.old_logprobs is None:
-            self.old_logprobs = np.zeros(len(self.response))
+            self.old_logprobs = np.concatenate([np.zeros(len(self.prefix)), self.sampler_logprobs])
+        if self.entropies is None:
             self.entropies = np.zeros(len(self.response))
+
+    @property
+    def has_old(self):
+        """Whether the log-probs of pi_old are known for the whole response, or will be in the update."""
+        return self.scored or self.on_policy or (self.sampler_is_old and not self.prefix)
 
     @property
     def prompt(self):

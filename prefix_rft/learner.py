@@ -4,15 +4,17 @@
 mini-batch, so packing and the micro-batch size change memory and speed only.
 """
 
+import copy
 import math
 
 import numpy as np
 import torch
 
 from .config import Run
+from .forward import make_forward
 from .logprobs import logprobs
-from .objectives import CLIPPED, NONE, Clip, ce_terms, rl_terms
-from .packing import micro_batches
+from .objectives import Clip, ce_terms, kl_terms, rl_terms
+from .streams import CLIPPED, EXP_ENTROPY, EXP_MINUS_ENTROPY, NONE
 
 
 def learning_rate(optimizer, step, total):
@@ -26,40 +28,47 @@ def learning_rate(optimizer, step, total):
     return optimizer.lr * (optimizer.final + (1 - optimizer.final) * share if optimizer.schedule != "constant" else 1.0)
 
 
+def adamw(model, cfg):
+    """AdamW by the settings `cfg`; weight decay on matrices only."""
+    decay = [p for p in model.parameters() if p.ndim >= 2]
+    rest = [p for p in model.parameters() if p.ndim < 2]
+    return torch.optim.AdamW(
+        [{"params": decay, "weight_decay": cfg.weight_decay}, {"params": rest, "weight_decay": 0.0}],
+        lr=cfg.lr,
+        betas=(cfg.beta1, cfg.beta2),
+        fused=True,
+    )
+
+
 class Learner:
     """Holds the model and its optimizer.
 
-    model: a transformers causal language model; total_updates: optimizer steps of the whole run (for the schedule).
+    model: a transformers causal language model; total_updates: optimizer steps of the whole run (for the schedule);
+    reference: keep a frozen copy of the model as it comes, for `score_reference`; further: settings of a second AdamW for
+    the updates of `further_update`; forward: the forward pass, by default the fastest that fits the model.
     """
 
-    def __init__(self, model, run: Run, total_updates: int, device="cpu", pack=True):
-        self.model, self.run, self.device, self.pack = model.to(device), run, device, pack
+    def __init__(self, model, run: Run, total_updates: int, device="cpu", forward=None, reference=False, further=None):
+        self.model, self.run, self.device = model.to(device), run, device
+        self.forward = forward or make_forward(self.model, device, run.dtype)
         self.total_updates, self.updates = total_updates, 0
         self.temperature = run.rollout.temperature if run.rollout else 1.0
-        cfg = run.optimizer
-        decay = [p for p in model.parameters() if p.ndim >= 2]
-        rest = [p for p in model.parameters() if p.ndim < 2]
-        self.optimizer = torch.optim.AdamW(
-            [{"params": decay, "weight_decay": cfg.weight_decay}, {"params": rest, "weight_decay": 0.0}],
-            lr=cfg.lr,
-            betas=(cfg.beta1, cfg.beta2),
-            fused=True,
-        )
+        self.optimizer = adamw(model, run.optimizer)
+        self.further, self.further_optimizer = further, adamw(model, further) if further else None
+        self.reference = None
+        if reference:
+            self.reference = make_forward(copy.deepcopy(self.model).requires_grad_(False), device, run.dtype)
         self.trained_tokens = 0
         self.scored_tokens = 0
 
-    def _forward(self, micro, with_entropy):
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.run.dtype == "bfloat16"):
-            hidden = self.model.base_model(
-                input_ids=micro.ids, attention_mask=micro.mask, position_ids=micro.positions, use_cache=False
-            ).last_hidden_state
-        hidden = hidden.reshape(-1, hidden.shape[-1])[micro.predictors]
-        head = self.model.get_output_embeddings()
-        return logprobs(hidden, head, micro.targets, self.temperature, with_entropy)
+    def _logprobs(self, micro, with_entropy, forward=None):
+        forward = forward or self.forward
+        head = forward.model.get_output_embeddings()
+        return logprobs(forward.hidden(micro), head, micro.targets, self.temperature, with_entropy)
 
     def _micro(self, episodes):
-        return micro_batches(
-            [e.prompt for e in episodes], [e.response for e in episodes], self.run.micro_tokens, self.pack
+        return self.forward.micro_batches(
+            [e.prompt for e in episodes], [e.response for e in episodes], self.run.micro_tokens
         )
 
     @torch.no_grad()
@@ -68,8 +77,7 @@ class Learner:
         flat = sum(len(e.response) for e in episodes)
         logp, entropy = np.zeros(flat), np.zeros(flat)
         for micro in self._micro(episodes):
-            micro = micro.to(self.device)
-            lp, h = self._forward(micro, with_entropy=True)
+            lp, h = self._logprobs(micro, with_entropy=True)
             where = micro.tokens.cpu().numpy()
             logp[where], entropy[where] = lp.cpu().numpy(), h.cpu().numpy()
         at = 0
@@ -79,19 +87,37 @@ class Learner:
             at += n
             self.scored_tokens += len(e.ids)
 
+    @torch.no_grad()
+    def score_reference(self, episodes):
+        """Write the reference model's log-probs of all response tokens into `episodes`."""
+        ends = np.cumsum([len(e.response) for e in episodes], dtype=int)
+        logp = np.zeros(ends[-1] if len(ends) else 0)
+        for micro in self._micro(episodes):
+            lp, _ = self._logprobs(micro, with_entropy=False, forward=self.reference)
+            logp[micro.tokens.cpu().numpy()] = lp.cpu().numpy()
+        for e, own in zip(episodes, np.split(logp, ends[:-1]), strict=True):
+            e.reference_logprobs = own
+            self.scored_tokens += len(e.ids)
+
     def gradients(self, episodes, streams, part_norms=False):
         """Accumulate the gradient of a mini-batch into the parameters; no optimizer step.
 
-        episodes: whole groups, scored (`score`) or `on_policy` where the streams have an rl component; streams: see `Streams`, flat
-        over all their response tokens. Episodes without an active token are left out of the pass: they have no
+        episodes: whole groups, whose old log-probs are known (`has_old`) where the streams have an rl component;
+        streams: see `Streams`, flat over all their response tokens. Episodes without an active token are left out of the pass: they have no
         gradient, and the counts are given. Returns a dict of losses and clip counts and, with `part_norms`,
-        `grad_norm_prefix`, `grad_norm_rollout` and the cosine between the two parts.
+        `grad_norm_prefix`, `grad_norm_rollout` and the cosine between the two parts. mismatch_*: |sampler - learner|
+        log-prob over the sampled tokens of on-policy episodes. With `streams.match` the prefix part is scaled by
+        `prefix_scale` = (its norm with those advantages) / (its norm).
         """
         bonus = self.run.objective.entropy_bonus
         lengths = [len(e.response) for e in episodes]
         ends = np.cumsum(lengths, dtype=int)
         active = streams.active
-        chosen = [i for i in range(len(episodes)) if bonus or active[ends[i] - lengths[i] : ends[i]].any()]
+        chosen = [
+            i
+            for i, e in enumerate(episodes)
+            if (bonus and e.start.sample) or active[ends[i] - lengths[i] : ends[i]].any()
+        ]
         chosen.sort(key=lambda i: not episodes[i].prefix)  # hybrids first: their two parts are told apart below
         hybrids = sum(bool(episodes[i].prefix) for i in chosen)
         flat = np.concatenate([np.arange(ends[i] - lengths[i], ends[i]) for i in chosen] or [np.zeros(0, int)])
@@ -102,42 +128,61 @@ class Learner:
         copied = np.concatenate([e.is_prefix for e in episodes] or [np.zeros(0, bool)])
         advantage, surrogate = tensor(streams.advantage), tensor(streams.surrogate, torch.int8)
         ce_weight, is_prefix = tensor(streams.ce_weight), tensor(copied, torch.bool)
+        ce_factor, kl_weight = tensor(streams.ce_factor, torch.int8), tensor(streams.kl_weight)
         old = tensor(np.concatenate([e.old_logprobs for e in episodes] or [np.zeros(0)]))
         current = tensor(np.repeat([e.on_policy and not e.scored for e in episodes], lengths), torch.bool)
         has_rl = bool((surrogate != NONE).any())
-        if any(
-            not (e.scored or e.on_policy) and streams.advantage[n - k : n].any()
-            for e, n, k in zip(episodes, ends, lengths, strict=True)
-        ):
+        has_kl = bool((kl_weight != 0).any())
+        if has_kl:
+            if any(e.reference_logprobs is None for e in episodes):
+                raise ValueError("no log-probs of the reference model: call score_reference first")
+            reference = tensor(np.concatenate([e.reference_logprobs for e in episodes]))
+        with_entropy = bool(bonus) or bool(np.isin(streams.ce_factor, (EXP_ENTROPY, EXP_MINUS_ENTROPY)).any())
+        needs_old = streams.needs_old
+        if any(not e.has_old and needs_old[n - k : n].any() for e, n, k in zip(episodes, ends, lengths, strict=True)):
             raise ValueError("an episode with an advantage has no log-probs of pi_old: call score first")
         clip = Clip(self.run.objective.clip_low, self.run.objective.clip_high)
 
-        out = dict(rl_loss=0.0, ce_loss=0.0, clipped_prefix=0, clipped_rollout=0)
+        match = None if streams.match is None else tensor(streams.match)
+        out = dict(rl_loss=0.0, ce_loss=0.0, clipped_prefix=0, clipped_rollout=0, mismatch_sum=0.0, mismatch_tokens=0)
+        out["demonstrations"] = sum(not episodes[i].start.sample for i in chosen)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
-        prefix_grads = [torch.zeros_like(p) for p in parameters] if part_norms and hybrids else None
+        split = (part_norms or match is not None) and hybrids
+        prefix_grads = [torch.zeros_like(p) for p in parameters] if split else None
+        match_grads = [torch.zeros_like(p) for p in parameters] if split and match is not None else None
         groups = [chosen[:hybrids], chosen[hybrids:]] if prefix_grads else [chosen]
         offset = 0
         for group in groups:
             for micro in self._micro([episodes[i] for i in group]):
-                micro = micro.to(self.device)
                 at = micro.tokens + offset
-                logp, entropy = self._forward(micro, with_entropy=bool(bonus))
+                logp, entropy = self._logprobs(micro, with_entropy)
                 rl = torch.zeros_like(logp)
                 if has_rl:
-                    before = torch.where(current[at], logp.detach(), old[at])
+                    now = current[at]
+                    before = torch.where(now, logp.detach(), old[at])
+                    sampled = now & ~is_prefix[at]  # there pi is pi_old still: the sampler must have given the same
+                    out["mismatch_sum"] += float((logp.detach() - old[at])[sampled].abs().sum())
+                    out["mismatch_tokens"] += int(sampled.sum())
                     rl, clipped = rl_terms(logp, before, advantage[at], surrogate[at], streams.gamma, clip)
                     out["clipped_prefix"] += int((clipped & is_prefix[at]).sum())
                     out["clipped_rollout"] += int((clipped & ~is_prefix[at]).sum())
-                ce = ce_terms(logp, ce_weight[at])
+                if has_kl:
+                    rl = rl + kl_terms(logp, reference[at], kl_weight[at])
+                ce = ce_terms(logp, ce_weight[at], ce_factor[at], entropy)
                 loss = rl / streams.rl_count + ce / streams.ce_count
                 if bonus:
                     loss = loss - bonus * entropy / streams.rl_count
                 if prefix_grads and group is groups[0]:
                     whole = bool(is_prefix[at].all())  # whole demonstrations have no other part
-                    part = (loss * is_prefix[at]).sum()
-                    own = torch.autograd.grad(part, parameters, retain_graph=not whole)
-                    for total, g in zip(prefix_grads, own, strict=True):
-                        total += g
+                    parts = [(prefix_grads, loss)]
+                    if match_grads:
+                        other, _ = rl_terms(logp, before, match[at], surrogate[at], streams.gamma, clip)
+                        parts.insert(0, (match_grads, other / streams.rl_count))
+                    for totals, part in parts:
+                        last = part is loss and whole
+                        own = torch.autograd.grad((part * is_prefix[at]).sum(), parameters, retain_graph=not last)
+                        for total, g in zip(totals, own, strict=True):
+                            total += g
                     loss = None if whole else loss * ~is_prefix[at]
                 if loss is not None:
                     loss.sum().backward()
@@ -150,31 +195,48 @@ class Learner:
             int((clippable & copied).sum()),
             int((clippable & ~copied).sum()),
         )
-        if part_norms:
-            out |= _join_parts(parameters, prefix_grads)
+        if match_grads:
+            norm = global_norm(prefix_grads)
+            out["prefix_scale"] = global_norm(match_grads) / norm if norm > 0 else 0.0
+            for g in prefix_grads:
+                g *= out["prefix_scale"]
+        if part_norms or prefix_grads:
+            norms = _join_parts(parameters, prefix_grads)
+            out |= norms if part_norms else {}
         return out
 
     def update(self, episodes, streams, part_norms=False):
         """One optimizer step on a mini-batch; returns what `gradients` returns, with `grad_norm` and `lr`."""
         out = self.gradients(episodes, streams, part_norms)
-        out["lr"] = learning_rate(self.run.optimizer, self.updates, self.total_updates)
-        for group in self.optimizer.param_groups:
-            group["lr"] = out["lr"]
-        with_grad = [p for p in self.model.parameters() if p.grad is not None]
-        out["grad_norm"] = 0.0
-        if with_grad:  # a mini-batch whose groups all agree has no gradient: the weights stay where they are
-            out["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(with_grad, self.run.optimizer.grad_clip))
-            if not math.isfinite(out["grad_norm"]):
-                raise FloatingPointError(f"gradient norm is {out['grad_norm']} at update {self.updates}")
-            self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        out |= self._apply(self.optimizer, self.run.optimizer, self.updates)
         self.updates += 1
         return out
+
+    def further_update(self, episodes, streams):
+        """An optimizer step between two of the run's, on a batch of its own and with the second AdamW. It is not counted
+        in `updates`; its learning rate is that of the last update's place in the run."""
+        out = self.gradients(episodes, streams)
+        return out | self._apply(self.further_optimizer, self.further, max(self.updates - 1, 0))
+
+    def _apply(self, optimizer, cfg, place):
+        lr = learning_rate(cfg, place, self.total_updates)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        with_grad = [p for p in self.model.parameters() if p.grad is not None]
+        norm = 0.0
+        if with_grad:  # a mini-batch whose groups all agree has no gradient: the weights stay where they are
+            norm = float(torch.nn.utils.clip_grad_norm_(with_grad, cfg.grad_clip))
+            if not math.isfinite(norm):
+                raise FloatingPointError(f"gradient norm is {norm} at update {self.updates}")
+            optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return {"lr": lr, "grad_norm": norm}
 
     def state_dict(self):
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "further": self.further_optimizer.state_dict() if self.further else None,
             "updates": self.updates,
             "trained_tokens": self.trained_tokens,
             "scored_tokens": self.scored_tokens,
@@ -183,6 +245,8 @@ class Learner:
     def load_state_dict(self, state):
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.further:
+            self.further_optimizer.load_state_dict(state["further"])
         self.updates = state["updates"]
         self.trained_tokens, self.scored_tokens = state["trained_tokens"], state["scored_tokens"]
 

@@ -16,12 +16,14 @@ def ratio(a, b):
     return a / b if b else None
 
 
-def step_metrics(episodes, outs, streams, window_low, demo_lengths):
+def step_metrics(episodes, outs, streams, further, window, demo_lengths):
     """episodes: of the whole step; outs, streams: what `Learner.update` returned and what it was given, per mini-batch;
-    window_low: lower end of the prefix window, or None; demo_lengths: {demo_id: tokens}.
+    further: what `Learner.further_update` returned; window: (low, high) of the prefix share, or None; demo_lengths:
+    {demo_id: tokens}.
 
     entropy: mean of -log-prob of the sampled tokens, the Monte-Carlo estimate of the policy's entropy in nats.
-    entropy_prefix: exact, over prefix tokens, of pi_old. mismatch: mean |sampler - learner| log-prob of sampled tokens.
+    entropy_prefix: exact, over prefix tokens, of pi_old. mismatch: mean |sampler - learner| log-prob over
+    the sampled tokens for which the learner computed pi_old.
     """
     sampled = [e for e in episodes if e.start.sample]
     plain = [e for e in sampled if not e.prefix]
@@ -32,7 +34,9 @@ def step_metrics(episodes, outs, streams, window_low, demo_lengths):
         rewards.setdefault(e.group, []).append(e.reward)
     logp = np.concatenate([e.sampler_logprobs for e in sampled]) if sampled else np.zeros(0)
     scored = [e for e in sampled if e.scored and len(e.continuation)]
-    gaps = [np.abs(e.sampler_logprobs - e.old_logprobs[len(e.prefix) :]) for e in scored]
+    gap = sum(float(np.abs(e.sampler_logprobs - e.old_logprobs[len(e.prefix) :]).sum()) for e in scored)
+    gap += sum(o["mismatch_sum"] for o in outs)
+    compared = sum(len(e.continuation) for e in scored) + sum(o["mismatch_tokens"] for o in outs)
     copied = np.concatenate([e.is_prefix for e in episodes])
     active = np.concatenate([s.active for s in streams])  # mini-batches come in the episodes' order
     norms = [o["grad_norm_prefix"] for o in outs if "grad_norm_prefix" in o]
@@ -48,6 +52,7 @@ def step_metrics(episodes, outs, streams, window_low, demo_lengths):
         "response_length_plain": mean(len(e.response) for e in plain),
         "finished_share": mean(e.finished for e in sampled),
         "timed_out": sum(e.timed_out for e in sampled),
+        "flipped": sum(e.flipped for e in sampled),
         "entropy": float(-logp.mean()) if len(logp) else None,
         "entropy_prefix": mean(h for e in episodes if e.scored for h in e.entropies[: len(e.prefix)]),
         "grad_norm": mean(o["grad_norm"] for o in outs),
@@ -57,12 +62,16 @@ def step_metrics(episodes, outs, streams, window_low, demo_lengths):
         "prefix_token_share": imitated / len(copied),
         "kept_prefix_share": ratio(int((active & copied).sum()), imitated),
         "prefix_ratio": mean(len(e.prefix) / demo_lengths[e.start.demo_id] for e in hybrid),
-        "window_low": window_low,
+        "window_low": window[0] if window else None,
+        "window_high": window[1] if window else None,
+        "prefix_scale": mean(o["prefix_scale"] for o in outs if "prefix_scale" in o),
+        "further_updates": len(further),
+        "further_ce_loss": mean(o["ce_loss"] for o in further),
         "clip_fraction_prefix": ratio(sum(o["clipped_prefix"] for o in outs), sum(o["clippable_prefix"] for o in outs)),
         "clip_fraction_rollout": ratio(
             sum(o["clipped_rollout"] for o in outs), sum(o["clippable_rollout"] for o in outs)
         ),
         "groups_all_right": mean(all(r) for r in rewards.values()),
         "groups_all_wrong": mean(not any(r) for r in rewards.values()),
-        "mismatch": float(np.concatenate(gaps).mean()) if gaps else None,
+        "mismatch": ratio(gap, compared),
     }

@@ -1,37 +1,16 @@
 """The loss, blind to methods: rl component + cross-entropy component (Eq. 2 of the paper in its general form).
 
 A method describes a mini-batch by `Streams`: for each response token an advantage, the surrogate through which the
-advantage acts, and a weight in the cross-entropy. Each component is divided by its own count over the *whole*
-mini-batch, so that no split into micro-batches can change a gradient (the bug of averaging per micro-batch deflates
-the SFT baselines of this literature: arXiv 2604.23747).
+advantage acts, a weight in the cross-entropy, and one in the distance to a reference model. Each component is divided by
+its own count over the *whole* mini-batch, so that no split into micro-batches can change a gradient (the bug of averaging
+per micro-batch deflates the SFT baselines of this literature: arXiv 2604.23747).
 """
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
-NONE = 0  # no rl term
-CLIPPED = 1  # -min(r A, clip(r) A): paper section 2 step 8; the weight is W = I_clip(r, A) A r
-PLAIN = 2  # -r A, no clip
-SHAPED = 3  # -A p / (p + gamma), no ratio (LUFFY): the weight is A gamma p / (p + gamma)^2
-
-
-@dataclass
-class Streams:
-    """Per-token description of a mini-batch, flat over the response tokens of its episodes, in their order ([T])."""
-
-    advantage: np.ndarray
-    surrogate: np.ndarray
-    ce_weight: np.ndarray
-    rl_count: float  # denominator of the rl component, of the whole mini-batch
-    ce_count: float  # denominator of the cross-entropy component, of the whole mini-batch
-    gamma: float = 0.1
-
-    @property
-    def active(self):
-        """[T] bool: tokens that have any gradient."""
-        return ((self.surrogate != NONE) & (self.advantage != 0)) | (self.ce_weight != 0)
+from .streams import CLIPPED, EXP_ENTROPY, EXP_MINUS_ENTROPY, NONE, ONE, P_NOT_P, SHAPED
 
 
 @dataclass(frozen=True)
@@ -61,6 +40,23 @@ def rl_terms(logp, old_logp, advantage, surrogate, gamma, clip: Clip):
     return -value, clipped & (over | under)
 
 
-def ce_terms(logp, weight):
-    """Per-token cross-entropy, not yet divided: [T]."""
+def ce_terms(logp, weight, factor=None, entropy=None):
+    """Per-token cross-entropy, not yet divided: [T]. factor: [T] int, which constant of the current policy the weight is
+    multiplied by; entropy: [T], of the current policy, for the factors that are made of it."""
+    if factor is not None and bool((factor != ONE).any()):
+        with torch.no_grad():
+            p = torch.exp(logp)
+            weight = torch.where(factor == P_NOT_P, weight * p * (1 - p), weight)
+            if entropy is not None and len(entropy):
+                weight = torch.where(factor == EXP_ENTROPY, weight * torch.exp(entropy), weight)
+                weight = torch.where(factor == EXP_MINUS_ENTROPY, weight * torch.exp(-entropy), weight)
     return -weight * logp
+
+
+def kl_terms(logp, reference_logp, weight):
+    """Per-token weight * (q / p - log(q / p) - 1), q being the reference's probability, not yet divided: [T].
+
+    Never negative, and over tokens sampled from p its mean is KL(p, q) (GRPO, arXiv 2402.03300).
+    """
+    log_ratio = reference_logp - logp
+    return weight * (torch.exp(log_ratio) - log_ratio - 1)

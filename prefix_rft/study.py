@@ -30,9 +30,18 @@ KINDS = {
     "sft": "SFT",
     "rft": "RFT",
     "sft_then_rft": "SFT then RFT",
+    "rl_with_sft": "RL with SFT loss",
+    "uft": "UFT",
+    "relift": "ReLIFT",
+    "hpt": "HPT",
+    "srft": "SRFT",
+    "chord": "CHORD",
+    "drpo": "DR-PO",
     "luffy": "LUFFY",
+    "rft_entropy": "RFT, entropy clip",
     "prefix_rft_all": "Prefix-RFT, all prefix tokens",
     "prefix_rft_frozen": "Prefix-RFT, frozen prefix",
+    "prefix_rft_static": "Prefix-RFT, static weight",
     "prefix_rft": "Prefix-RFT",
 }
 
@@ -43,6 +52,10 @@ def kind_of(config: Run | None) -> str:
         return "base"
     if config.method == "rft" and config.init_from is not None:
         return "sft_then_rft"
+    if config.method == "rft" and config.rft.keep_share is not None:
+        return "rft_entropy"
+    if config.method == "prefix_rft" and (config.prefix.weight is not None or config.prefix.fixed is not None):
+        return "prefix_rft_static"
     if config.method == "prefix_rft":
         return {"all": "prefix_rft_all", "none": "prefix_rft_frozen"}.get(config.prefix.keep, "prefix_rft")
     return config.method

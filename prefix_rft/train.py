@@ -29,7 +29,7 @@ from .errors import UserError
 from .io import atomic_dir, read_json, read_jsonl, sha256, write_json, write_text
 from .learner import Learner
 from .methods import get_method
-from .methods.schedules import window_low
+from .methods.base import ce_streams
 from .metrics import step_metrics
 from .problems import Order, load_problems, refuse_long, stop_ids, total_steps
 from .rewards import Verifier
@@ -37,6 +37,9 @@ from .rollout import Sampling, make_engine
 from .tasks import task_of
 
 log = logging.getLogger(__name__)
+MISMATCH = (
+    1e-3  # most by which log-probs of sampler and learner may differ on average where the former serve as pi_old's
+)
 STOPPED = 75  # exit code of a run that saved itself on a signal and wants to be started again (EX_TEMPFAIL)
 
 
@@ -96,21 +99,32 @@ class Trainer:
         self.order = Order(len(problems), run.batch_prompts, args.seed)
         self.minibatch = run.minibatch_prompts or run.batch_prompts
         torch.manual_seed(args.seed)
-        self.learner = Learner(model, run, self.steps * (run.batch_prompts // self.minibatch), self.device)
+        self.learner = Learner(
+            model,
+            run,
+            self.steps * (run.batch_prompts // self.minibatch),
+            self.device,
+            reference=self.method.uses_reference,
+            further=self.method.further_optimizer(),
+        )
         self.model = self.learner.model
         self.engine = (
             make_engine(run.rollout.engine, self.model, self.stops, run.rollout.max_rows)
             if self.method.samples
             else None
         )
+        wanted = run.rollout.old_logprobs if run.rollout else None
+        exact = self.engine is not None and self.engine.exact and run.dtype == "float32"
+        self.sampler_is_old = wanted == "sampler" or (wanted is None and exact)
         files = [f"problems.{run.train_split}.parquet"] + ([f"demos.{demos}.parquet"] if demos else [])
         self.data_hashes = {name: sha256(Path(args.data) / name) for name in files}
         self.init_hash = sha256(Path(args.init) / "model.safetensors")
         self.identity = checkpoint.identity_of(run, args.seed, self.data_hashes, self.init_hash)
         self.budget = {"rollouts": 0, "demonstrations_seen": 0, "wall_seconds": 0.0, "cpu_seconds": 0.0}
         parameters = sum(p.numel() for p in self.model.parameters())
-        # a checkpoint is weights and two moments; `keep` of them and one being written, and the final model
-        checkpoint.refuse_full_disk(args.checkpoints, 4 * parameters * (3 * (run.checkpoint.keep + 1) + 1))
+        # a checkpoint is weights and two moments of each AdamW; `keep` of them and one being written, and the final model
+        parts = 5 if self.learner.further else 3
+        checkpoint.refuse_full_disk(args.checkpoints, 4 * parameters * (parts * (run.checkpoint.keep + 1) + 1))
 
     def step(self, t, verifier):
         """One step of paper section 2 -> (metrics row, timing row)."""
@@ -118,27 +132,44 @@ class Trainer:
         tokens_before = (self.engine.generated_tokens if self.engine else 0, self.learner.trained_tokens)
         progress = t / max(self.steps - 1, 1)
         rng = np.random.default_rng([self.args.seed, 1, t])
+        window = self.method.window(progress)  # what it observes may move it
         episodes = self.sample(t, progress, rng, verifier)
+        self.method.observe(episodes, rng)
         clock.append(time.perf_counter())
         for e in episodes:
             e.on_policy = e.group < self.minibatch  # the first update of a step starts from pi_old itself
+            e.sampler_is_old = self.sampler_is_old
         needed = zip(episodes, self.method.needs_scoring(episodes), strict=True)
-        self.learner.score([e for e, n in needed if n and (e.prefix or not e.on_policy)])
+        ranked = self.method.ranks_rollouts and not self.sampler_is_old  # the sampler's entropies are pi_old's too
+        self.learner.score([e for e, n in needed if n and (e.prefix or ranked or not e.has_old)])
+        if self.method.uses_reference:
+            self.learner.score_reference(episodes)
         norms = self.method.samples and run.part_norms_every > 0 and t % run.part_norms_every == 0
         norms = norms and any(e.prefix for e in episodes)
         outs, streams = [], []
         for first in range(0, run.batch_prompts, self.minibatch):
             mini = [e for e in episodes if first <= e.group < first + self.minibatch]
-            streams.append(self.method.weigh(mini))
+            streams.append(self.method.weigh(mini, progress, np.random.default_rng([self.args.seed, 3, t, first])))
             outs.append(self.learner.update(mini, streams[-1], part_norms=norms))
+        further = []
+        while batch := self.method.further_batch():
+            further.append(self.learner.further_update(batch, ce_streams(batch)))
         clock.append(time.perf_counter())
         if self.engine:
             self.engine.sync(self.model)
         clock.append(time.perf_counter())
         self.budget["rollouts"] += sum(e.start.sample for e in episodes)
-        self.budget["demonstrations_seen"] += sum(bool(e.prefix) for e in episodes)
-        low = window_low(run.prefix, progress) if run.method == "prefix_rft" else None
-        row = {"step": t, "epoch": self.order.epoch(t)} | step_metrics(episodes, outs, streams, low, self.demo_lengths)
+        # prefixes shown and whole demonstrations trained on
+        self.budget["demonstrations_seen"] += sum(bool(e.prefix) and e.start.sample for e in episodes)
+        self.budget["demonstrations_seen"] += sum(o["demonstrations"] for o in outs + further)
+        row = {"step": t, "epoch": self.order.epoch(t)} | step_metrics(
+            episodes, outs, streams, further, window, self.demo_lengths
+        )
+        if self.sampler_is_old and (row["mismatch"] or 0.0) > MISMATCH:
+            raise UserError(
+                f"{self.args.config}: step {t}: log-probs of sampler and learner differ by {row['mismatch']:.2g} on average"
+                f" (at most {MISMATCH}): the sampler's are not those of pi_old; set rollout.old_logprobs to learner"
+            )
         sampled, trained = (self.engine.generated_tokens if self.engine else 0), self.learner.trained_tokens
         rollout_s, update_s, sync_s = np.diff(clock)
         timing = {
@@ -170,11 +201,14 @@ class Trainer:
             )
             for i, (e, c) in enumerate(zip(open_ended, completions, strict=True)):
                 open_ended[i] = Episode(e.group, e.start, c.ids, c.logprobs, c.finished)
+                open_ended[i].entropies[len(e.prefix) :] = c.entropies
             responses = self.tokenizer.batch_decode([e.response for e in open_ended], skip_special_tokens=True)
             verdicts = verifier.score(responses, [e.start.problem.answer for e in open_ended])
-            for e, v in zip(open_ended, verdicts, strict=True):
+            noise = np.random.default_rng([self.args.seed, 2, t]).random(len(open_ended)) < (self.run.reward_noise or 0)
+            for e, v, turned in zip(open_ended, verdicts, noise, strict=True):
                 # a time-out earns nothing, and is counted in the metrics apart from wrong
-                e.reward, e.timed_out = float(v.correct is True), v.correct is None
+                e.timed_out, e.flipped = v.correct is None, bool(turned) and v.correct is not None
+                e.reward = float((v.correct is True) != e.flipped)
             again = iter(open_ended)
             episodes = [next(again) if e.start.sample else e for e in episodes]
         return episodes
@@ -184,6 +218,7 @@ class Trainer:
     def state(self):
         return {
             "learner": self.learner.state_dict(),
+            "method": self.method.state_dict(),
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if self.device == "cuda" else [],
             "budget": self.budget,
@@ -197,6 +232,7 @@ class Trainer:
             return 0
         step, state = found
         self.learner.load_state_dict(state["learner"])
+        self.method.load_state_dict(state["method"])
         torch.set_rng_state(state["torch_rng"])
         if self.device == "cuda":
             torch.cuda.set_rng_state_all(state["cuda_rng"])

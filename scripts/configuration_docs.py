@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from prefix_rft.config import Run, describe
 from prefix_rft.evaluate import Evaluation
 from prefix_rft.io import write_text
+from prefix_rft.methods import method_class, names
 from prefix_rft.tasks import registers
 
 HEAD = """# Configuration
@@ -22,20 +23,34 @@ Made from the code by `python scripts/configuration_docs.py`. A key that is not 
 
 Values that the paper leaves open have the word *unknown* in their description; ours is the default.
 """
+METHODS = """
+The keys above are those of every method. A method's own keys are one section, which only its runs may have (and they are no part of
+another run's hash):
+"""
 SECTIONS = [
-    ("A run: `config/<preset>/<run>.yaml`", Run),
     ("Evaluation: `setup/evaluation.yaml`, `setup/validation.yaml`", Evaluation),
     ("Data of task `registers`: `setup/data.yaml` of preset tiny", registers.DataConfig),
 ]
 
 
+def table(cls, prefix=""):
+    out = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    for key, kind, default, help in describe(cls, prefix):
+        shown = "required" if default == "required" else f"`{default}`"
+        out.append(f"| `{key}` | {kind.replace('|', 'or')} | {shown} | {help.replace('|', '/')} |")
+    return out
+
+
 def text():
-    out = [HEAD]
+    out = [HEAD, "\n## A run: `config/<preset>/<run>.yaml`\n", *table(Run), METHODS]
+    for name in names():
+        method = method_class(name)
+        if method.section is None:
+            out.append(f"### Method `{name}`: no keys of its own\n")
+        else:
+            out += [f"### Method `{name}`\n", *table(method.Options, f"{method.section}."), ""]
     for title, cls in SECTIONS:
-        out += [f"\n## {title}\n", "| key | type | default | meaning |", "|---|---|---|---|"]
-        for key, kind, default, help in describe(cls):
-            shown = "required" if default == "required" else f"`{default}`"
-            out.append(f"| `{key}` | {kind.replace('|', 'or')} | {shown} | {help.replace('|', '/')} |")
+        out += [f"\n## {title}\n", *table(cls)]
     return "\n".join(out) + "\n"
 
 

@@ -28,7 +28,17 @@ def publish(results: Path, out: Path):
     runs = {}
     for path in sorted((results / "runs").glob("*/seed*/run.json")):
         record = read_json(path)
-        keys = ("config_hash", "model_sha256", "data", "init", "budget", "git_revision", "versions", "hardware", "command")
+        keys = (
+            "config_hash",
+            "model_sha256",
+            "data",
+            "init",
+            "budget",
+            "git_revision",
+            "versions",
+            "hardware",
+            "command",
+        )
         runs[f"{record['run']}/seed{record['seed']}"] = {k: record[k] for k in keys}
     write_json(out / "runs.json", runs)
     shutil.copy(results / "data" / "data.json", out / "data.json")

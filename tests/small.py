@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
-from prefix_rft.config import Run, build
+from prefix_rft.config import build, build_run
 from prefix_rft.episodes import Demonstration, Episode, Problem, Start
 from prefix_rft.io import read_parquet, write_json, write_parquet
 from prefix_rft.learner import Learner
@@ -30,19 +30,31 @@ RUN = {
 
 def run_config(**changes):
     """A `Run` like RUN with top-level changes."""
-    return build(Run, RUN | changes, "test")
+    return build_run(RUN | changes, "test")
 
 
 def small_model(seed=0, **changes):
     torch.manual_seed(seed)
-    shape = dict(vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4)
-    shape |= dict(
-        num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.4, eos_token_id=1, pad_token_id=0
+    shape = dict(
+        pad_token_id=0, vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4
     )
+    shape |= dict(num_key_value_heads=2, head_dim=8, max_position_embeddings=128, initializer_range=0.4, eos_token_id=1)
     model = LlamaForCausalLM(
         LlamaConfig(**(shape | dict(tie_word_embeddings=False, attn_implementation="sdpa") | changes))
     )
     return model.eval()
+
+
+def small_qwen():
+    """Biases, tied embeddings, one kv head."""
+    torch.manual_seed(0)
+    shape = dict(vocab_size=32, hidden_size=24, intermediate_size=24, num_hidden_layers=2, num_attention_heads=3)
+    config = Qwen2Config(**shape, num_key_value_heads=1, max_position_embeddings=128, tie_word_embeddings=True)
+    model = Qwen2ForCausalLM(config).eval()
+    with torch.no_grad():  # biases are zero at the start, and embeddings small
+        for name, p in model.named_parameters():
+            p += torch.randn_like(p) * (0.3 if "norm" not in name else 0.1)
+    return model
 
 
 def episode(group, prompt, prefix, continuation, reward, sample=True, demo_length=None):

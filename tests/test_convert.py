@@ -74,7 +74,12 @@ def test_saved_folder_is_an_ordinary_trainable_model(folder):
     text = "So 12  + 34 = 46 eggs.\n\n#### 46"
     ids = tokenizer(text, add_special_tokens=False).input_ids
     assert tokenizer.decode(ids, skip_special_tokens=True) == text
-    assert tokenizer.convert_ids_to_tokens(tokenizer(" 123", add_special_tokens=False).input_ids) == ["Ġ", "1", "2", "3"]
+    assert tokenizer.convert_ids_to_tokens(tokenizer(" 123", add_special_tokens=False).input_ids) == [
+        "Ġ",
+        "1",
+        "2",
+        "3",
+    ]
     prompt = tokenizer.decode(get_task("gsm").prompt_ids(tokenizer, "How many?"))
     assert prompt.endswith("starts with ####.<|im_end|>\n<|im_start|>assistant\n") and "How many?" in prompt
 
@@ -85,14 +90,25 @@ def test_saved_folder_is_an_ordinary_trainable_model(folder):
 def test_tokens_are_those_of_llama_cpp(folder):
     from transformers import AutoTokenizer
 
-    texts = ["She has 12  34 eggs.", "a\n\n\n b", "x=12345.67, €£ ×÷ • 日本", "\\boxed{123}", " #### -3", "don't I'll\t\tx", "  5%"]
+    texts = [
+        "She has 12  34 eggs.",
+        "a\n\n\n b",
+        "x=12345.67, €£ ×÷ • 日本",
+        "\\boxed{123}",
+        " #### -3",
+        "don't I'll\t\tx",
+        "  5%",
+    ]
     # in a process of its own: llama.cpp writes to stderr when Python ends
     code = (
         "import json,sys;from llama_cpp import Llama;m=Llama(sys.argv[1],verbose=False,vocab_only=True);"
         "print(json.dumps([m.tokenize(t.encode(),add_bos=False,special=True) for t in json.loads(sys.argv[2])]))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(find_gguf(config())), json.dumps(texts)], stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, "-c", code, str(find_gguf(config())), json.dumps(texts)],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert [tokenizer(t, add_special_tokens=False).input_ids for t in texts] == json.loads(done.stdout.splitlines()[0])

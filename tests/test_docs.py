@@ -7,6 +7,7 @@ import re
 import pytest
 
 from prefix_rft.config import load_run
+from prefix_rft.methods import names
 
 
 def test_configuration_page_is_that_of_the_code(root):
@@ -15,6 +16,12 @@ def test_configuration_page_is_that_of_the_code(root):
     spec.loader.exec_module(module)
     shown = (root / "docs" / "configuration.md").read_text()
     assert shown == module.text(), "run: python scripts/configuration_docs.py"
+
+
+def test_every_method_has_a_row(root):
+    page = (root / "docs" / "methods.md").read_text()
+    for name in names():
+        assert re.search(rf"^\| [^|]*, `{name}` \|", page, re.MULTILINE), name
 
 
 def test_learning_rates_are_those_that_validation_chose(root):
@@ -30,7 +37,9 @@ def test_learning_rates_are_those_that_validation_chose(root):
         assert load_run(root / "config" / "tiny" / f"{method}.yaml").optimizer.lr == pytest.approx(float(best["lr"]))
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/status.md", "docs/findings.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/status.md", "docs/findings.md", "docs/methods.md", "docs/adding_a_method.md"]
+)
 def test_links_lead_somewhere(root, page):
     text = (root / page).read_text()
     for target in re.findall(r"\]\((?!http)([^)#]+)", text):

@@ -38,7 +38,10 @@ def config(**changes) -> DataConfig:
     [
         ("It takes 240 mushroom / 4 mushroom/minute = 60 minutes", [("240/4", "60", True)]),
         ("so it fits 180 / 24 = 7 sheets.", [("180/24", "7", False)]),
-        ("She has $1,200 x 3 = $3,600, then 3600-100=3400 left.", [("1200*3", "3600", True), ("3600-100", "3400", False)]),
+        (
+            "She has $1,200 x 3 = $3,600, then 3600-100=3400 left.",
+            [("1200*3", "3600", True), ("3600-100", "3400", False)],
+        ),
         ("If 45 people come each day, that is 45 patients/day * 7 days/week = 315 patients.", [("45*7", "315", True)]),
         ("   - 94 plants × €6 per plant = €564", [("94*6", "564", True)]),
         ("133 spools / 350 spools * 100% = 38%", [("133/350*100%", "38%", True)]),
@@ -64,7 +67,11 @@ def test_bounds_of_what_is_read():
 
 
 @given(
-    a=st.integers(0, 5000), b=st.integers(1, 500), op=st.sampled_from("+-*/"), off=st.integers(-3, 3), unit=st.sampled_from(["", " eggs"])
+    a=st.integers(0, 5000),
+    b=st.integers(1, 500),
+    op=st.sampled_from("+-*/"),
+    off=st.integers(-3, 3),
+    unit=st.sampled_from(["", " eggs"]),
 )
 def test_true_calculations_pass_and_false_ones_do_not(a, b, op, off, unit):
     value = {"+": a + b, "-": a - b, "*": a * b, "/": a}[op]
@@ -132,7 +139,11 @@ def test_splits_are_disjoint_deterministic_and_small_splits_do_not_move_when_tra
 
 def test_canonical_form_ignores_names_and_keeps_numbers():
     a = canonical(4, "Ann has 3 jars and $1,000.0 in 2 bags.")
-    assert a == canonical(4, "Bob has 3 boxes and €1000 in 2 sacks.") != canonical(4, "Ann has 2 jars and $1,000 in 3 bags.")
+    assert (
+        a
+        == canonical(4, "Bob has 3 boxes and €1000 in 2 sacks.")
+        != canonical(4, "Ann has 2 jars and $1,000 in 3 bags.")
+    )
     assert a != canonical(5, "Ann has 3 jars and $1,000 in 2 bags.")
 
 
@@ -159,7 +170,10 @@ def test_gsm8k_from_a_local_file(tmp_path):
     path = tmp_path / "test.jsonl"
     rows = [
         {"question": "A has 2, B has 3. Together?", "answer": "2+3=<<2+3=5>>5\n#### 5"},
-        {"question": "Long?", "answer": "1+1=<<1+1=2>>2\n2*3=<<2*3=6>>6\n6-1=<<6-1=5>>5\n5*200=<<5*200=1000>>1,000\n#### 1,000"},
+        {
+            "question": "Long?",
+            "answer": "1+1=<<1+1=2>>2\n2*3=<<2*3=6>>6\n6-1=<<6-1=5>>5\n5*200=<<5*200=1000>>1,000\n#### 1,000",
+        },
     ]
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
     problems = gsm8k(config(ood={"source": "gsm8k", "path": str(path)}))
@@ -216,7 +230,14 @@ def test_final_answers(response, answer):
 
 def test_hostile_responses_take_no_time():
     started = time.perf_counter()
-    for tail in (" %" * 20_000 + "!", "{" * 100_000, "9" * 100_000, "1," * 50_000, "\x00" * 10_000, "\\boxed{" * 20_000):
+    for tail in (
+        " %" * 20_000 + "!",
+        "{" * 100_000,
+        "9" * 100_000,
+        "1," * 50_000,
+        "\x00" * 10_000,
+        "\\boxed{" * 20_000,
+    ):
         TASK.extract("#### 1" + tail)
         TASK.extract(tail)
     assert time.perf_counter() - started < 5

@@ -5,9 +5,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small import episode, random_episodes, run_config, small_model
+from small import episode, random_episodes, run_config, small_model, small_qwen
 
 from prefix_rft import logprobs as logprobs_module
+from prefix_rft.forward.flat import FlatForward
+from prefix_rft.forward.transformers import TransformersForward
 from prefix_rft.learner import Learner, learning_rate
 from prefix_rft.logprobs import logprobs
 from prefix_rft.methods import get_method
@@ -23,11 +25,18 @@ def flat_gradient(learner):
     return out.double()
 
 
-def gradient(run, episodes, pack=True, part_norms=False, model_seed=0):
+def padded(model):
+    """The oracle: the model's own forward pass, one sequence a row."""
+    return TransformersForward(model, pack=False)
+
+
+def gradient(run, episodes, forward=FlatForward, part_norms=False, model_seed=0):
     """(gradient vector, outputs) of one mini-batch, pi_old being another model than pi so that ratios differ from 1."""
-    old = Learner(small_model(model_seed), run, 1, pack=pack)
+    model = small_model(model_seed)
+    old = Learner(model, run, 1, forward=forward(model))
     old.score(episodes)
-    learner = Learner(small_model(model_seed), run, 1, pack=pack)
+    model = small_model(model_seed)
+    learner = Learner(model, run, 1, forward=forward(model))
     with torch.no_grad():
         rng = torch.Generator().manual_seed(1)
         for p in learner.model.parameters():
@@ -102,9 +111,35 @@ def test_packed_is_padded_and_any_split_is_the_whole(seed, name, micro_tokens):
     if name != "sft":
         episodes[0].reward, episodes[1].reward = 1.0, 0.0  # some gradient
     values = dict(vars(RUNS[name]))
-    whole, _ = gradient(type(RUNS[name])(**(values | {"micro_tokens": 100_000})), episodes, pack=False)
-    split, _ = gradient(type(RUNS[name])(**(values | {"micro_tokens": micro_tokens})), episodes, pack=True)
+    long, short = (type(RUNS[name])(**(values | {"micro_tokens": n})) for n in (100_000, micro_tokens))
+    whole, _ = gradient(long, episodes, forward=padded)
+    split, _ = gradient(short, episodes, TransformersForward)
     assert relative(split, whole) < 1e-5
+    flat, _ = gradient(long, episodes, FlatForward)
+    split, _ = gradient(short, episodes, FlatForward)
+    assert relative(split, flat) < 5e-6
+    assert relative(flat, whole) < 5e-5  # the compiled exponential is right to 5e-6; where terms cancel that is more
+
+
+def test_flat_forward_is_the_models_own():
+    """Biases, tied embeddings, one kv head; one prompt for several responses and a response of one token."""
+    model, rng = small_qwen(), np.random.default_rng(3)
+    prompts = [rng.integers(2, 32, n).tolist() for n in (1, 7, 20)]
+    prompts += [prompts[1], prompts[1]]
+    responses = [rng.integers(2, 32, n).tolist() for n in (30, 1, 5, 17, 33)]
+    weights, gradients = torch.randn(86, model.config.hidden_size, generator=torch.Generator().manual_seed(0)), []
+    for forward in (FlatForward(model), TransformersForward(model, pack=False)):
+        model.zero_grad()
+        hidden = torch.zeros_like(weights)
+        for micro in forward.micro_batches(prompts, responses, 60):
+            states = forward.hidden(micro)
+            hidden[micro.tokens] = states.detach()
+            (states * weights[micro.tokens]).sum().backward()
+        gradients.append((hidden, {n: p.grad.clone() for n, p in model.named_parameters() if p.grad is not None}))
+    (flat, flat_grads), (own, own_grads) = gradients
+    assert relative(flat, own) < 1e-5 and flat_grads.keys() == own_grads.keys()
+    for name, gradient_ in own_grads.items():
+        assert relative(flat_grads[name], gradient_) < 2e-5, name
 
 
 def test_prefix_rft_without_prefixes_is_rft_bit_for_bit():

@@ -5,12 +5,12 @@ import pytest
 import torch
 from small import episode, random_episodes, run_config
 
-from prefix_rft.config import Prefix
 from prefix_rft.episodes import Demonstration, Problem
 from prefix_rft.methods import get_method
 from prefix_rft.methods.prefix_rft import top_entropy
-from prefix_rft.methods.schedules import prefix_length, window_low
-from prefix_rft.objectives import CLIPPED, PLAIN, SHAPED, Clip, rl_terms
+from prefix_rft.methods.schedules import Window, prefix_length, window
+from prefix_rft.objectives import Clip, rl_terms
+from prefix_rft.streams import CLIPPED, PLAIN, SHAPED
 
 DEMO = [11, 12, 13, 14, 15, 16, 17, 18, 19, 1]
 PROBLEM = Problem("p", [5, 6], "", [Demonstration("d", DEMO)])
@@ -143,11 +143,11 @@ def test_prefix_composition(count):
 
 def test_window_opens_downward():
     """Cosine from 0.95 to 0.05 (paper section 2 step 2): the mean share falls from 0.95 to 0.50."""
-    cfg = Prefix()
-    assert window_low(cfg, 0.0) == pytest.approx(0.95)
-    assert window_low(cfg, 0.5) == pytest.approx(0.50)
-    assert window_low(cfg, 1.0) == pytest.approx(0.05)
-    assert window_low(cfg, 0.25) == pytest.approx(0.05 + 0.9 * (1 + np.sqrt(0.5)) / 2)
+    cfg = Window()
+    assert window(cfg, 0.0) == pytest.approx((0.95, 0.95))
+    assert window(cfg, 0.5) == pytest.approx((0.50, 0.95))
+    assert window(cfg, 1.0) == pytest.approx((0.05, 0.95))
+    assert window(cfg, 0.25)[0] == pytest.approx(0.05 + 0.9 * (1 + np.sqrt(0.5)) / 2)
     long = Problem("p", [5], "", [Demonstration("d", list(range(1000)))])
     method = get_method(run_config(method="prefix_rft", rollout={"group_size": 8, "max_response": 2000}))
     rng = np.random.default_rng(0)
@@ -158,8 +158,12 @@ def test_window_opens_downward():
 
 
 def test_schedules_of_the_window():
-    for name, expected in (("linear", [0.95, 0.5, 0.05]), ("constant", [0.95] * 3), ("uniform", [0.05] * 3)):
-        assert [window_low(Prefix(schedule=name), p) for p in (0, 0.5, 1)] == pytest.approx(expected)
+    lows = {"linear": [0.95, 0.5, 0.05], "constant": [0.95] * 3, "uniform": [0.05] * 3, "reverse": [0.05, 0.5, 0.95]}
+    for name, expected in lows.items():
+        windows = [window(Window(schedule=name), p) for p in (0, 0.5, 1)]
+        assert windows == [pytest.approx((low, 0.95)) for low in expected]
+    closing = Window(schedule="to_zero", low_start=0.8, min_length=0)
+    assert [window(closing, p) for p in (0, 0.5, 1)] == [pytest.approx(w) for w in ((0.8, 0.95), (0.4, 0.475), (0, 0))]
 
 
 def test_prefix_length_bounds():
@@ -189,6 +193,20 @@ def test_entropy_ranking_spans_the_mini_batch():
     b[-1].entropies = b[-1].entropies + 100
     kept = method.weigh(a + b).advantage[np.concatenate([e.is_prefix for e in a + b])] != 0
     assert kept.tolist() == [False] * 5 + [False, True, False, True, False]  # 2 of 10, both of the second group
+
+
+@pytest.mark.parametrize(
+    "scope, kept", [("minibatch", [0, 2, 3, 2]), ("group", [0, 3, 2, 2]), ("sequence", [1, 2, 3, 1])]
+)
+def test_scope_of_the_entropy_ranking(scope, kept):
+    """Half of the prefix tokens stay, ranked with those of the mini-batch, of their group, or of their own sequence."""
+    run = run_config(method="prefix_rft", prefix={"keep_share": 0.5, "rank_over": scope, "per_group": 2})
+    entropies = ([4.0, 5], [6.0, 7, 5.5, 3.5], [9.0, 8, 7, 0, 1, 2], [8.5, 8.2])
+    episodes = [episode(i // 2, [5], [7] * len(h), [1], float(i % 2)) for i, h in enumerate(entropies)]
+    for e, h in zip(episodes, entropies, strict=True):
+        e.entropies = np.array([*h, 99.0])
+    advantage = np.split(get_method(run).weigh(episodes).advantage, np.cumsum([3, 5, 7])[:3])
+    assert [int((a[:-1] != 0).sum()) for a in advantage] == kept
 
 
 def test_zero_prefixes_gives_the_streams_of_rft():

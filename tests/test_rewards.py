@@ -85,7 +85,14 @@ def test_fast_path_never_contradicts_math_verify_on_numbers(math, pair):
 
 
 def test_verdicts_and_cache(math):
-    responses = [r"\boxed{\frac{2}{4}}", "#### 8", "no idea", r"\boxed{x+1}", "#### " + "1" * 5000, r"\boxed{\frac{2}{4}}"]
+    responses = [
+        r"\boxed{\frac{2}{4}}",
+        "#### 8",
+        "no idea",
+        r"\boxed{x+1}",
+        "#### " + "1" * 5000,
+        r"\boxed{\frac{2}{4}}",
+    ]
     verdicts = math.score(responses, ["0.5", "7", "7", "1+x", "1", "1"])
     assert [v.correct for v in verdicts] == [True, False, False, True, False, False]
     assert verdicts[2].extracted is None and verdicts[2].reason == "no final answer"
@@ -134,7 +141,11 @@ def test_self_test_stops_a_broken_verifier(monkeypatch):
 
 
 def test_command_score(tmp_path, capsys):
-    rows = [{"response": r"so \boxed{4}", "answer": "4"}, {"response": "#### 5", "answer": "4"}, {"response": "?", "answer": "4"}]
+    rows = [
+        {"response": r"so \boxed{4}", "answer": "4"},
+        {"response": "#### 5", "answer": "4"},
+        {"response": "?", "answer": "4"},
+    ]
     source, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps(r) + "\n" for r in rows))
     assert main(["score", str(source), "--out", str(out)]) == 0

@@ -4,30 +4,19 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
-from small import small_model
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from small import small_model, small_qwen
 
+from prefix_rft.compiled import exp_parts
 from prefix_rft.errors import UserError
 from prefix_rft.rollout import Sampling, kernels_cpu, kernels_torch, make_engine, native
 
-
-def qwen():
-    torch.manual_seed(0)
-    shape = dict(vocab_size=32, hidden_size=24, intermediate_size=24, num_hidden_layers=2, num_attention_heads=3)
-    config = Qwen2Config(**shape, num_key_value_heads=1, max_position_embeddings=128, tie_word_embeddings=True)
-    model = Qwen2ForCausalLM(config).eval()
-    with torch.no_grad():  # biases are zero at the start, and embeddings small
-        for name, p in model.named_parameters():
-            p += torch.randn_like(p) * (0.3 if "norm" not in name else 0.1)
-    return model
-
-
-MODELS = {"llama": small_model, "qwen2 (biases, tied embeddings, one kv head)": qwen}
+MODELS = {"llama": small_model, "qwen2 (biases, tied embeddings, one kv head)": small_qwen}
 
 
 def reference(model, prompt, ids, temperature=1.0):
+    """[ids, vocabulary] log-probs."""
     logits = model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1] / temperature
-    return torch.log_softmax(logits, -1).gather(1, torch.tensor(ids)[:, None])[:, 0].detach().numpy()
+    return torch.log_softmax(logits, -1).detach().numpy()
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -41,7 +30,9 @@ def test_log_probs_are_the_models(name, temperature):
     out = make_engine("native", model, [1, 7]).generate(prompts, limits, Sampling(temperature, 3))
     assert len({tuple(c.ids) for c in (out[3], out[7], out[8])}) == 3  # one prompt, three samples
     for p, limit, c in zip(prompts, limits, out, strict=True):
-        np.testing.assert_allclose(c.logprobs, reference(model, p, c.ids, temperature), atol=1e-4)
+        table = reference(model, p, c.ids, temperature)
+        np.testing.assert_allclose(c.logprobs, table[range(len(c.ids)), c.ids], atol=1e-4)
+        np.testing.assert_allclose(c.entropies, -(np.exp(table) * table).sum(-1), atol=1e-4)
         assert c.finished == (c.ids[-1] in (1, 7)) and not set(c.ids[:-1]) & {1, 7}
         assert len(c.ids) == limit or c.finished
 
@@ -95,10 +86,10 @@ def test_sync_takes_over_new_weights():
         for p in model.parameters():
             p += 0.05 * torch.randn_like(p)
     stale = engine.generate([prompt], [20], Sampling(1.0, 0))[0]
-    assert np.abs(stale.logprobs - reference(model, prompt, stale.ids)).max() > 1e-3
+    assert np.abs(stale.logprobs - reference(model, prompt, stale.ids)[range(20), stale.ids]).max() > 1e-3
     engine.sync(model)
     fresh = engine.generate([prompt], [20], Sampling(1.0, 0))[0]
-    np.testing.assert_allclose(fresh.logprobs, reference(model, prompt, fresh.ids), atol=1e-4)
+    np.testing.assert_allclose(fresh.logprobs, reference(model, prompt, fresh.ids)[range(20), fresh.ids], atol=1e-4)
 
 
 def test_bad_input():
@@ -115,15 +106,18 @@ def test_compiled_kernels_are_the_plain_ones(monkeypatch, name):
     """The numba kernels and their oracle in PyTorch decode the same tokens with the same log-probs."""
     model, rng = MODELS[name](), np.random.default_rng(2)
     prompts, limits = [rng.integers(2, 32, n).tolist() for n in (1, 5, 40, 40, 12)], [50, 40, 30, 60, 70]
-    fast = make_engine("native", model, [1]).generate(prompts, limits, Sampling(1.0, 9))
-    monkeypatch.setattr(native, "_kernels", lambda like: kernels_torch)
+    engine = make_engine("native", model, [1])
+    assert engine.kernels is kernels_cpu
+    fast = engine.generate(prompts, limits, Sampling(1.0, 9))
+    monkeypatch.setattr(native, "_kernels", lambda like, dim: kernels_torch)
     plain = make_engine("native", model, [1]).generate(prompts, limits, Sampling(1.0, 9))
     for a, b in zip(fast, plain, strict=True):
         assert a.ids == b.ids
         np.testing.assert_allclose(a.logprobs, b.logprobs, atol=1e-4)
+        np.testing.assert_allclose(a.entropies, b.entropies, atol=1e-4)
 
 
 def test_exponential_of_the_compiled_kernels():
     x = np.linspace(-87, 87, 20_001, dtype=np.float32)
-    p, bits = np.vectorize(kernels_cpu._exp_parts, otypes=[np.float32, np.int32])(x)
+    p, bits = np.vectorize(exp_parts, otypes=[np.float32, np.int32])(x)
     np.testing.assert_allclose(p * bits.view(np.float32), np.exp(x.astype(np.float64)), rtol=5e-6)

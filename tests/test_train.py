@@ -99,7 +99,8 @@ def test_zero_prefixed_rollouts_is_rft_bit_for_bit(world, tmp_path):
     none = once(world, tmp_path, "none", **PREFIX, prefix={"per_group": 0})
     assert sha256(rft / "model") == sha256(none / "model")
     for a, b in zip(read_jsonl(rft / "metrics.jsonl"), read_jsonl(none / "metrics.jsonl"), strict=True):
-        assert a.pop("window_low") is None and b.pop("window_low") is not None
+        for key in ("window_low", "window_high"):
+            assert a.pop(key) is None and b.pop(key) is not None
         assert a == b
 
 
@@ -109,11 +110,19 @@ def command(world, config, folder):
     return [sys.executable, "-m", "prefix_rft", "train", *(x for n in names for x in (f"--{n}", str(args[n])))]
 
 
-@pytest.mark.parametrize("method", ["prefix_rft", "sft"])
+KILLED = {
+    "prefix_rft": PREFIX | {"steps": 12},
+    "sft": {"method": "sft", "demos": "strong", "steps": 40},
+    # pairs of rollouts often fail altogether: the buffer and its AdamW are in use
+    "relift": {"method": "relift", "demos": "strong", "steps": 12, "relift": {"batch": 3}}
+    | {"rollout": {"group_size": 2, "max_response": 60}},
+}
+
+
+@pytest.mark.parametrize("method", KILLED)
 def test_killed_runs_end_with_the_same_bits(world, tmp_path, method):
     """SIGKILL at random moments, again and again; the last start ends as the run that was never stopped did."""
-    changes = PREFIX | {"steps": 12} if method == "prefix_rft" else {"method": "sft", "demos": "strong", "steps": 40}
-    expected = once(world, tmp_path, "whole", **changes)
+    expected = once(world, tmp_path, "whole", **KILLED[method])
     folder = tmp_path / "killed"
     folder.mkdir()
     line, draw, kills = command(world, tmp_path / "whole.yaml", folder), random.Random(1), 0
@@ -218,6 +227,33 @@ def test_a_run_with_fewer_steps_than_asked_fails(world, tmp_path, monkeypatch):
     assert not (tmp_path / "out" / "run.json").exists()
 
 
+def test_a_sampler_left_on_old_weights_is_noticed(world, tmp_path, monkeypatch):
+    """Its log-probs serve as pi_old's, so a sampler that is not pi_old must stop the run."""
+    from prefix_rft.rollout.native import NativeEngine
+
+    first = NativeEngine.sync
+    monkeypatch.setattr(
+        NativeEngine, "sync", lambda self, model: first(self, model) if not hasattr(self, "head") else None
+    )
+    with pytest.raises(
+        UserError, match="step 1: log-probs of sampler and learner differ by .* set rollout.old_logprobs to learner"
+    ):
+        once(world, tmp_path, sets=["optimizer.lr=0.05"], method="rft")
+
+
+def test_old_log_probs_of_sampler_and_learner_give_the_same_run_up_to_rounding(world, tmp_path):
+    rows = [
+        read_jsonl(
+            once(world, tmp_path, name, **PREFIX, rollout=dict(RUN["rollout"], old_logprobs=name)) / "metrics.jsonl"
+        )
+        for name in ("sampler", "learner")
+    ]
+    assert rows[0] != rows[1]  # other roundings: the learner's own pass was used
+    for a, b in zip(*rows, strict=True):
+        assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-3, abs=1e-6)
+        assert max(a["mismatch"], b["mismatch"]) < 1e-5
+
+
 def test_bad_input_is_named_before_any_work(world, tmp_path, monkeypatch):
     def refused(match, sets=(), **changes):
         config = config_file(tmp_path / "bad.yaml", **changes)
@@ -230,7 +266,7 @@ def test_bad_input_is_named_before_any_work(world, tmp_path, monkeypatch):
     refused(r"unknown key 'optimiser' = .*did you mean 'optimizer'", optimiser={"lr": 1})
     refused(r"key 'optimizer.lr' = 'fast': must be a number", optimizer={"lr": "fast"})
     refused(r"key 'steps' = 2.5: must be a whole number", steps=2.5)
-    refused(r"method = 'prefixrft': must be one of luffy, prefix_rft, rft, sft", method="prefixrft")
+    refused(r"key 'method' = 'prefixrft': must be one of chord, .*, uft", method="prefixrft")
     refused(r"key 'demos' is missing: method luffy", method="luffy")
     refused(
         r"has a prompt of \d+ tokens; with max_response = 127 it exceeds",

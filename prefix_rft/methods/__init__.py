@@ -11,7 +11,12 @@ def names():
     return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in ("base", "schedules"))
 
 
+def method_class(name, where="method") -> type[Method]:
+    """The class of a method; `where` starts the error when there is none of this name."""
+    if name not in names():
+        raise UserError(f"{where}: key 'method' = {name!r}: must be one of {', '.join(names())}")
+    return importlib.import_module(f".{name}", __name__).METHOD
+
+
 def get_method(run) -> Method:
-    if run.method not in names():
-        raise UserError(f"method = {run.method!r}: must be one of {', '.join(names())}")
-    return importlib.import_module(f".{run.method}", __name__).METHOD(run)
+    return method_class(run.method)(run)

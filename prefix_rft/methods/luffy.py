@@ -4,24 +4,37 @@ alpha = A r without clip; beta = A g p / (p + g)^2, the gradient of A p / (p + g
 A is that of Dr.GRPO over the whole group, demonstration included: the comparison isolates what is imitated and how.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from ..episodes import Start
-from ..objectives import PLAIN, SHAPED
-from .base import Method, dr_grpo, draw_demo, per_token, plain, prefix_mask, rl_streams
+from ..config import opt
+from ..streams import PLAIN, SHAPED
+from .base import Method, dr_grpo, draw_demo, per_token, plain, prefix_mask, refuse_more_than_group, rl_streams, whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    gamma: float = opt(
+        0.1, "g of the shaping p / (p + g) on the demonstration's tokens (LUFFY, arXiv 2504.14945)", gt=0
+    )
+    per_group: int = opt(1, "whole demonstrations per group; they replace rollouts", ge=0)
 
 
 class Luffy(Method):
     uses_demos = True
+    section, Options = "luffy", Options
+
+    @classmethod
+    def check(cls, run):
+        refuse_more_than_group(run, "luffy.per_group", run.luffy.per_group)
 
     def compose(self, problem, progress, rng):
-        whole = self.run.luffy.per_group if problem.demos else 0  # without a demonstration: plain RFT
-        demos = [draw_demo(problem, rng) for _ in range(whole)]
-        return plain(problem, self.group_size - whole) + [
-            Start(problem, prefix=d.ids, demo_id=d.id, share=1.0, sample=False) for d in demos
-        ]
+        count = self.run.luffy.per_group if problem.demos else 0  # without a demonstration: plain RFT
+        demos = [draw_demo(problem, rng) for _ in range(count)]
+        return plain(problem, self.group_size - count) + [whole(problem, d) for d in demos]
 
-    def weigh(self, episodes):
+    def weigh(self, episodes, progress=0.0, rng=None):
         surrogate = np.where(prefix_mask(episodes), SHAPED, PLAIN)
         return rl_streams(self.run, episodes, per_token(episodes, dr_grpo(episodes)), surrogate, self.run.luffy.gamma)
 

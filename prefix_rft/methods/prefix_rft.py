@@ -9,30 +9,106 @@ method imitates where the model fails and explores elsewhere. With `per_group: 0
 
 Unknown in the paper, hence keys of `prefix`: min_length, clip, baseline. The entropies are those of pi_old (which
 policy's is unknown too): they are there before the first update, so the ranking can span the whole mini-batch.
+
+Controls and ablations are values of `keep`, `weight`, `fixed`, `rank_over` and `schedule`; docs/methods.md lists them.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 
+from ..config import opt
 from ..episodes import Start
-from ..objectives import CLIPPED, PLAIN
-from .base import Method, dr_grpo, draw_demo, group_means, per_token, plain, prefix_mask, rl_streams
-from .schedules import prefix_length, window_low
+from ..streams import CLIPPED, NONE, PLAIN
+from .base import (
+    Method,
+    dr_grpo,
+    draw_demo,
+    entropies_of,
+    group_means,
+    per_token,
+    plain,
+    prefix_mask,
+    refuse_more_than_group,
+    rl_streams,
+    top_entropy,
+)
+from .schedules import SCHEDULE_HELP, SCHEDULES, Window, draw_prefix, window
+
+MEMORY = 0.9  # of the running success rate, a step
 
 
-def top_entropy(entropies, mask, share):
-    """Which of the tokens in `mask` are among its `share` of highest entropy; ties go to the earlier token.
+@dataclass(frozen=True, kw_only=True)
+class Options(Window):
+    """How a demonstration's prefix enters a group: paper section 2, steps 1, 2, 5, 6 and 7."""
 
-    entropies [T], mask [T] bool -> [T] bool. Example: entropies [1, 5, 3, 9], mask [1, 1, 1, 0], share 1/3 -> only 5.
-    """
-    where = np.flatnonzero(mask)
-    keep = int(share * len(where) + 0.5)
-    kept = np.zeros(len(mask), dtype=bool)
-    kept[where[np.argsort(-entropies[where], kind="stable")[:keep]]] = True
-    return kept
+    schedule: str = opt(
+        "cosine",
+        SCHEDULE_HELP
+        + "; difficulty: the lower end from low_start for a problem that plain rollouts never solve to low_end"
+        " for one that they always solve, whatever the step",
+        choices=(*SCHEDULES, "difficulty"),
+    )
+    per_group: int = opt(1, "prefixed rollouts per group; they replace plain rollouts", ge=0)
+    keep: str = opt(
+        "top",
+        "which prefix tokens keep their advantage: those of highest (top) or lowest (bottom) entropy, a random choice, all,"
+        " none, or all scaled to the gradient norm that top would have (matched)",
+        choices=("top", "bottom", "random", "all", "none", "matched"),
+    )
+    keep_share: float = opt(0.2, "share of the prefix tokens that top, bottom and random keep", ge=0, le=1)
+    rank_over: str = opt(
+        "minibatch",
+        "the prefix tokens that are ranked by entropy with one another: those of the mini-batch, of a group, or of one"
+        " sequence",
+        choices=("minibatch", "group", "sequence"),
+    )
+    weight: float | None = opt(None, "factor of the advantage on the prefix tokens that keep it; unset: 1", ge=0)
+    fixed: float | None = opt(
+        None, "beta of the prefix tokens that are kept, whatever the reward, in place of W; unset: W", ge=0
+    )
+    clip: bool = opt(True, "clip the importance ratio on prefix tokens as on rollouts; unknown in the paper")
+    baseline: str = opt(
+        "inside",
+        "inside: A = R - mean of the whole group, hybrid included. outside (dr_grpo_prefix of the authors' code): plain"
+        " rows and prefix against the mean of the plain rows, the hybrid's continuation gets R; unknown in the paper",
+        choices=("inside", "outside"),
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.fixed is not None and (self.weight is not None or self.keep == "matched"):
+            raise ValueError("fixed: does not go with weight or keep: matched, which are factors of W")
+
+
+def ranked_together(episodes, rank_over):
+    """[T] int: tokens with the same number are ranked with one another."""
+    numbers = {
+        "minibatch": [0 for _ in episodes],
+        "group": [e.group for e in episodes],
+        "sequence": range(len(episodes)),
+    }
+    return per_token(episodes, numbers[rank_over])
 
 
 class PrefixRFT(Method):
     uses_demos = True
+    section, Options = "prefix", Options
+
+    def __init__(self, run):
+        super().__init__(run)
+        self.by_difficulty = run.prefix.schedule == "difficulty"
+        self.solved = {}  # problem id -> success rate of its plain rollouts when it was met last
+        self.solved_overall = 0.0  # running mean of that over all problems: what a new problem is taken for
+
+    @classmethod
+    def check(cls, run):
+        cfg = run.prefix
+        refuse_more_than_group(run, "prefix.per_group", cfg.per_group)
+        for key in (k for k, v in (("baseline", "outside"), ("schedule", "difficulty")) if getattr(cfg, k) == v):
+            if cfg.per_group == run.rollout.group_size:
+                value = getattr(cfg, key)
+                raise ValueError(f"prefix.{key}: {value} needs a plain rollout in the group; per_group leaves none")
 
     def compose(self, problem, progress, rng):
         cfg = self.run.prefix
@@ -40,21 +116,58 @@ class PrefixRFT(Method):
         starts = plain(problem, self.group_size - count)
         for _ in range(count):
             demo = draw_demo(problem, rng)
-            share = float(rng.uniform(window_low(cfg, progress), cfg.high))  # step 2
-            length = prefix_length(share, len(demo.ids), cfg.min_length)
-            starts.append(Start(problem, prefix=demo.ids[:length], demo_id=demo.id, share=share))
+            prefix, share = draw_prefix(demo, self.window(progress, problem), cfg.min_length, rng)  # step 2
+            starts.append(Start(problem, prefix=prefix, demo_id=demo.id, share=share))
         return starts
+
+    def window(self, progress, problem=None):
+        """Of one problem, or that of a new one: with `schedule: difficulty` they differ."""
+        cfg = self.run.prefix
+        if not self.by_difficulty:
+            return window(cfg, progress)
+        solved = self.solved.get(problem.id, self.solved_overall) if problem else self.solved_overall
+        return cfg.low_start + (cfg.low_end - cfg.low_start) * solved, cfg.high
+
+    def observe(self, episodes, rng):
+        if self.by_difficulty:
+            problems = {e.group: e.start.problem.id for e in episodes}
+            means = group_means(episodes, include=lambda e: not e.prefix)
+            self.solved |= {problems[g]: mean for g, mean in means.items()}
+            now = float(np.mean(list(means.values())))
+            self.solved_overall = MEMORY * self.solved_overall + (1 - MEMORY) * now
+
+    def state_dict(self):
+        return {"solved": self.solved, "solved_overall": self.solved_overall} if self.by_difficulty else {}
+
+    def load_state_dict(self, state):
+        if self.by_difficulty:
+            self.solved, self.solved_overall = state["solved"], state["solved_overall"]
 
     def needs_scoring(self, episodes):
         cfg = self.run.prefix
         if cfg.baseline == "outside":  # R of a hybrid counts even where all rewards agree
             return [True] * len(episodes)
-        ranked = cfg.keep == "top"  # the ranking spans the prefixes of the whole mini-batch
+        ranked = cfg.keep in ("top", "bottom", "matched")  # the ranking spans the prefixes of the whole mini-batch
         return [
             a or (ranked and bool(e.prefix)) for a, e in zip(super().needs_scoring(episodes), episodes, strict=True)
         ]
 
-    def weigh(self, episodes):
+    def kept(self, episodes, copied, rng):
+        """[T] bool: the prefix tokens that are trained on (step 7)."""
+        cfg = self.run.prefix
+        if cfg.keep in ("all", "none"):
+            return copied & (cfg.keep == "all")
+        score = {
+            "bottom": lambda: -entropies_of(episodes),
+            "random": lambda: (rng or np.random.default_rng(0)).random(len(copied)),
+        }.get(cfg.keep, lambda: entropies_of(episodes))()
+        ranking = ranked_together(episodes, cfg.rank_over)
+        kept = np.zeros_like(copied)
+        for number in np.unique(ranking[copied]):
+            kept |= top_entropy(score, copied & (ranking == number), cfg.keep_share)
+        return kept
+
+    def weigh(self, episodes, progress=0.0, rng=None):
         cfg = self.run.prefix
         copied = prefix_mask(episodes)
         if cfg.baseline == "inside":  # step 5: the hybrid is inside the baseline
@@ -67,14 +180,22 @@ class PrefixRFT(Method):
             advantage = reward - np.where(
                 hybrid & ~copied, 0.0, per_token(episodes, [means[e.group] for e in episodes])
             )
-        kept = copied
-        if cfg.keep == "top":  # step 7: ranked over the mini-batch
-            kept = top_entropy(np.concatenate([e.entropies for e in episodes]), copied, cfg.keep_share)
-        elif cfg.keep == "none":
-            kept = np.zeros_like(copied)
-        advantage = np.where(copied & ~kept, 0.0, advantage)  # they stay in the denominator
+        if cfg.weight is not None:
+            advantage = np.where(copied, cfg.weight * advantage, advantage)
+        kept = self.kept(episodes, copied, rng)
+        clipped = np.where(copied & ~kept, 0.0, advantage)  # they stay in the denominator
         surrogate = np.where(copied & (not cfg.clip), PLAIN, CLIPPED)  # step 6
-        return rl_streams(self.run, episodes, advantage, surrogate)
+        if cfg.keep == "matched":
+            streams = rl_streams(self.run, episodes, advantage, surrogate)
+            streams.match = clipped
+        elif cfg.fixed is not None:
+            streams = rl_streams(
+                self.run, episodes, np.where(copied, 0.0, advantage), np.where(copied, NONE, surrogate)
+            )
+            streams.ce_weight, streams.ce_count = np.where(kept, cfg.fixed, 0.0), streams.rl_count
+        else:
+            streams = rl_streams(self.run, episodes, clipped, surrogate)
+        return streams
 
 
 METHOD = PrefixRFT

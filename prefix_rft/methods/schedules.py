@@ -1,29 +1,63 @@
 """The window of the prefix share over a run (paper section 2 step 2).
 
-The share l is drawn from U[low_t, high]. With the paper's cosine low_t goes 0.95 -> 0.05, so the window opens downward
-and the mean share falls from 0.95 to 0.50, not to 0.
+The share l is drawn from U[low_t, high_t]. With the paper's cosine low_t goes 0.95 -> 0.05 and high_t stays, so the window
+opens downward and the mean share falls from 0.95 to 0.50, not to 0.
 """
 
 import math
+from dataclasses import dataclass
 
-from ..config import Prefix
+from ..config import opt
+
+SCHEDULES = ("cosine", "linear", "constant", "uniform", "reverse", "to_zero")
+SCHEDULE_HELP = (
+    "how the window moves over the run. cosine, linear: its lower end from low_start to low_end; reverse: by the cosine from"
+    " low_end to low_start; constant: low_start throughout; uniform: low_end throughout (what the paper's uniform is,"
+    " exactly, is unknown); to_zero: both ends to 0 by the cosine, so that the run ends as plain RFT if min_length is 0"
+)
 
 
-def window_low(prefix: Prefix, progress: float) -> float:
-    """low_t at `progress` in [0, 1] (0: first step, 1: last step)."""
-    start, end = prefix.low_start, prefix.low_end
-    match prefix.schedule:
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Options of a method that shows prefixes of random length."""
+
+    schedule: str = opt("cosine", SCHEDULE_HELP, choices=SCHEDULES)
+    low_start: float = opt(0.95, "lower end of the window at the first step", ge=0, le=1)
+    low_end: float = opt(0.05, "lower end of the window at the last step", ge=0, le=1)
+    high: float = opt(0.95, "upper end of the window", ge=0, le=1)
+    min_length: int = opt(1, "least prefix length in tokens; unknown in the paper", ge=0)
+
+    def __post_init__(self):
+        if max(self.low_start, self.low_end) > self.high:
+            raise ValueError(f"high: {self.high} is below low_start or low_end")
+
+
+def window(cfg: Window, progress: float) -> tuple[float, float]:
+    """(low_t, high_t) at `progress` in [0, 1] (0: first step, 1: last step)."""
+    start, end = cfg.low_start, cfg.low_end
+    fall = 0.5 * (1 + math.cos(math.pi * progress))  # 1 -> 0
+    match cfg.schedule:
         case "cosine":
-            return end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress))
+            return end + (start - end) * fall, cfg.high
         case "linear":
-            return start + (end - start) * progress
+            return start + (end - start) * progress, cfg.high
         case "constant":
-            return start
+            return start, cfg.high
         case "uniform":
-            return end
-    raise ValueError(f"prefix.schedule = {prefix.schedule!r}")
+            return end, cfg.high
+        case "reverse":
+            return start + (end - start) * fall, cfg.high
+        case "to_zero":
+            return start * fall, cfg.high * fall
+    raise ValueError(f"schedule = {cfg.schedule!r}")
 
 
 def prefix_length(share: float, demo_length: int, min_length: int) -> int:
     """L = floor(l |y*|), at least `min_length`, at most |y*| - 1 so that something is left to sample."""
     return max(min(max(math.floor(share * demo_length), min_length), demo_length - 1), 0)
+
+
+def draw_prefix(demo, window, min_length, rng):
+    """(prefix ids, drawn share) of a demonstration, the share uniform in `window`."""
+    share = float(rng.uniform(*window))
+    return demo.ids[: prefix_length(share, len(demo.ids), min_length)], share

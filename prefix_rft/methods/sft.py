@@ -4,8 +4,7 @@ Loss = sum over response tokens of -log pi / number of response tokens of the *w
 (arXiv 2604.23747 shows what the average per micro-batch does to this baseline).
 """
 
-from ..episodes import Start
-from .base import Method, ce_streams, draw_demo
+from .base import Method, ce_streams, draw_demo, whole
 
 
 class SFT(Method):
@@ -13,13 +12,12 @@ class SFT(Method):
     uses_demos = True
 
     def compose(self, problem, progress, rng):
-        demo = draw_demo(problem, rng)
-        return [Start(problem, prefix=demo.ids, demo_id=demo.id, share=1.0, sample=False)]
+        return [whole(problem, draw_demo(problem, rng))]
 
     def needs_scoring(self, episodes):
         return [False] * len(episodes)  # a cross-entropy has no ratio
 
-    def weigh(self, episodes):
+    def weigh(self, episodes, progress=0.0, rng=None):
         return ce_streams(episodes)
 
 

@@ -19,6 +19,7 @@ class Sampling:
 class Completion:
     ids: list[int]  # sampled tokens, the stop id included
     logprobs: np.ndarray  # [ids], at the sampling temperature
+    entropies: np.ndarray  # [ids], of the distributions they were drawn from
     finished: bool  # ended with a stop id
 
 

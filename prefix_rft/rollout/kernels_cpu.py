@@ -1,38 +1,24 @@
-"""The three steps of decoding that are not matrix products, for float32 on a CPU, compiled by numba.
+"""The steps of decoding that are not matrix products, for float32 on a CPU, compiled by numba.
 
 One token a row is too little work for an operator of PyTorch: half of a decoding step would be spent in calls, copies
 and masks. Here each row attends to exactly its own length, and rotary embedding, cache write, scores, softmax and
 weighted sum are one loop. `kernels_torch.py` does the same in plain PyTorch for every device, and is the oracle of the tests.
 """
 
-import math
+import functools
 
-import numba
 import numpy as np
 import torch
+import torch.nn.functional as F
 
-LOG2E = np.float32(1 / math.log(2))
-# Only sums may be reordered. With multiply-add contraction a loop's vector and scalar versions round differently, and which
-# of them runs can depend on where the arrays lie in memory: the same seed would not give the same bits.
-compiled = numba.njit(cache=True, fastmath={"reassoc", "nsz", "nnan", "ninf"}, error_model="numpy", boundscheck=False)
-exact = numba.njit(cache=True, error_model="numpy", boundscheck=False)
+from ..compiled import BLOCK, block_scores, compiled, exact, exp_parts, softmax, weighted_sum
+
+COMPACT_BELOW = 1.0  # dropping a finished row costs nothing: the cache stays where it is
 
 
-@exact
-def _exp_parts(x):
-    """e**x = 2**n * 2**f: (2**f by its series on [-0.5, 0.5], the bits of 2**n as an integer). Relative error below 5e-6
-    for |x| <= 87. A call of math.exp, or a table of powers, would keep LLVM from using vector instructions."""
-    y = min(max(x, np.float32(-87.0)), np.float32(87.0)) * LOG2E
-    n = np.floor(y + np.float32(0.5))
-    f = y - n
-    p = np.float32(1.5403530e-4)
-    p = p * f + np.float32(1.3333558e-3)
-    p = p * f + np.float32(9.6181291e-3)
-    p = p * f + np.float32(5.5504109e-2)
-    p = p * f + np.float32(2.4022651e-1)
-    p = p * f + np.float32(6.9314718e-1)
-    p = p * f + np.float32(1.0)
-    return p, (np.int32(n) + np.int32(127)) << np.int32(23)
+def fits(dim):
+    """Whether these kernels take heads of `dim` numbers."""
+    return dim % 8 == 0
 
 
 @compiled
@@ -53,53 +39,75 @@ def _silu_mul(gate_up, bits, powers, out):
     rows, width = out.shape
     for b in range(rows):
         for i in range(width):
-            out[b, i], bits[i] = _exp_parts(-gate_up[b, i])
+            out[b, i], bits[i] = exp_parts(-gate_up[b, i])
         for i in range(width):
             out[b, i] = gate_up[b, i] / (np.float32(1.0) + out[b, i] * powers[i]) * gate_up[b, width + i]
 
 
-@compiled
-def _attend(qkv, position, cos, sin, keys, values, scores, bits, powers, out):
-    """qkv [B, heads + 2 kv_heads, D] before rotary embedding, pairs side by side; keys, values [B, kv_heads, D, capacity];
-    scores, bits, powers [capacity]: scratch, the last two one buffer seen in two ways; out [B, heads, D]."""
-    rows, heads, dim = out.shape
-    kv_heads = keys.shape[1]
-    group = heads // kv_heads
-    half = dim // 2
-    for b in range(rows):
-        at = position[b]
-        length = at + 1
-        for g in range(kv_heads):
-            for j in range(half):
-                x, y, c, s = qkv[b, heads + g, 2 * j], qkv[b, heads + g, 2 * j + 1], cos[at, j], sin[at, j]
-                keys[b, g, 2 * j, at] = x * c - y * s
-                keys[b, g, 2 * j + 1, at] = x * s + y * c
-            for d in range(dim):
-                values[b, g, d, at] = qkv[b, heads + kv_heads + g, d]
-            for h in range(g * group, (g + 1) * group):
-                for t in range(length):
-                    scores[t] = np.float32(0.0)
-                for j in range(half):  # two rows of keys a pass over the scores
-                    x, y, c, s = qkv[b, h, 2 * j], qkv[b, h, 2 * j + 1], cos[at, j], sin[at, j]
-                    p, q = x * c - y * s, x * s + y * c
-                    for t in range(length):
-                        scores[t] += p * keys[b, g, 2 * j, t] + q * keys[b, g, 2 * j + 1, t]
-                top = scores[0]
-                for t in range(length):
-                    top = max(top, scores[t])
-                for t in range(length):
-                    scores[t], bits[t] = _exp_parts(scores[t] - top)
-                for t in range(length):
-                    scores[t] *= powers[t]
-                total = np.float32(0.0)
-                for t in range(length):
-                    total += scores[t]
-                scale = np.float32(1.0) / total
+@functools.cache
+def _attend(dim):
+    scores_of, sum_of = block_scores(dim), weighted_sum(dim)
+
+    @compiled
+    def attend(qkv, position, slots, cos, sin, keys, values, query, scores, bits, powers, out):
+        """qkv [B, heads + 2 kv_heads, D] before rotary embedding, pairs side by side; slots [B]: where a row's cache lies; keys
+        [slots, kv_heads, C, D, BLOCK]; values [slots, kv_heads, C * BLOCK, D]; query [D], scores, bits, powers [C * BLOCK]: scratch, the
+        last two one buffer seen in two ways; out [B, heads, D]."""
+        rows, heads = out.shape[0], out.shape[1]
+        kv_heads = keys.shape[1]
+        group = heads // kv_heads
+        half = dim // 2
+        for b in range(rows):
+            at, slot = position[b], slots[b]
+            block, place = at // BLOCK, at % BLOCK
+            for g in range(kv_heads):
+                for j in range(half):
+                    x, y, c, s = qkv[b, heads + g, 2 * j], qkv[b, heads + g, 2 * j + 1], cos[at, j], sin[at, j]
+                    keys[slot, g, block, 2 * j, place] = x * c - y * s
+                    keys[slot, g, block, 2 * j + 1, place] = x * s + y * c
                 for d in range(dim):
-                    acc = np.float32(0.0)
-                    for t in range(length):
-                        acc += scores[t] * values[b, g, d, t]
-                    out[b, h, d] = acc * scale
+                    values[slot, g, at, d] = qkv[b, heads + kv_heads + g, d]
+                for h in range(g * group, (g + 1) * group):
+                    for j in range(half):
+                        x, y, c, s = qkv[b, h, 2 * j], qkv[b, h, 2 * j + 1], cos[at, j], sin[at, j]
+                        query[2 * j] = x * c - y * s
+                        query[2 * j + 1] = x * s + y * c
+                    scores_of(query, keys[slot, g], block + 1, scores)
+                    softmax(scores, at + 1, (block + 1) * BLOCK, bits, powers)
+                    sum_of(scores, values[slot, g], at + 1, out[b, h])
+
+    return attend
+
+
+@exact
+def _sample(logits, uniform, bits, powers, tokens, logprobs, entropies):
+    """bits int32 and powers float32 [V]: one buffer seen in two ways."""
+    rows, size = logits.shape
+    weights = np.empty(size, np.float32)
+    for b in range(rows):
+        top = logits[b, 0]
+        for v in range(size):
+            top = max(top, logits[b, v])
+        for v in range(size):
+            weights[v], bits[v] = exp_parts(logits[b, v] - top)
+        for v in range(size):
+            weights[v] *= powers[v]
+        total = 0.0
+        mean = 0.0
+        for v in range(size):
+            total += weights[v]
+            mean += weights[v] * (logits[b, v] - top)
+        target = uniform[b] * total
+        seen, token = 0.0, size - 1
+        for v in range(size):
+            seen += weights[v]
+            if seen >= target and weights[v] > 0:
+                token = v
+                break
+        norm = np.log(total)
+        tokens[b] = token
+        logprobs[b] = logits[b, token] - top - norm
+        entropies[b] = norm - mean / total
 
 
 def norm(x, eps):
@@ -117,29 +125,50 @@ def silu_mul(gate_up):
     return out
 
 
+def sample(logits, uniform):
+    """logits [B, V], uniform [B] in (0, 1] -> (tokens [B], their log-probs [B], entropies [B]) by inversion of the cumulative
+    distribution."""
+    tokens = torch.empty(len(logits), dtype=torch.long)
+    logprobs, entropies = torch.empty(len(logits)), torch.empty(len(logits))
+    bits = np.empty(logits.shape[1], np.int32)
+    _sample(
+        logits.numpy(),
+        uniform.numpy(),
+        bits,
+        bits.view(np.float32),
+        tokens.numpy(),
+        logprobs.numpy(),
+        entropies.numpy(),
+    )
+    return tokens, logprobs, entropies
+
+
 class Cache:
-    """Keys and values of one batch, per layer [rows, kv_heads, D, capacity]: a position runs along the last axis, so
-    that the loops over positions read neighbours."""
+    """Keys and values of one batch, layer by layer (see `_attend`): a block of positions runs along the last axis of the keys, so
+    that the loop over positions reads neighbours. Finished rows leave `slots`; nothing is moved."""
 
     def __init__(self, layers, rows, heads, kv_heads, dim, capacity, rope, like):
-        self.heads, self.shape = heads, (kv_heads, dim, capacity)
-        self.keys = [torch.empty(rows, *self.shape) for _ in range(layers)]
-        self.values = [torch.empty(rows, *self.shape) for _ in range(layers)]
+        blocks = -(-capacity // BLOCK)
+        self.heads = heads
+        self.attend_rows = _attend(dim)
+        self.keys = [torch.zeros(rows, kv_heads, blocks, dim, BLOCK) for _ in range(layers)]
+        self.values = [torch.zeros(rows, kv_heads, blocks * BLOCK, dim) for _ in range(layers)]
+        self.slots = torch.arange(rows)
         self.cos, self.sin = rope.real.contiguous().numpy(), rope.imag.contiguous().numpy()
-        self.scores, self.bits = np.empty(capacity, np.float32), np.empty(capacity, np.int32)
+        self.query = np.empty(dim, np.float32)
+        self.scores, self.bits = np.empty(blocks * BLOCK, np.float32), np.empty(blocks * BLOCK, np.int32)
 
     def fill(self, layer, rows, keys, values):
         """Read prompts: keys, values [rows, kv_heads, L, D], rotary embedding applied."""
         length = keys.shape[2]
-        self.keys[layer][rows, :, :, :length] = keys.transpose(2, 3)
-        self.values[layer][rows, :, :, :length] = values.transpose(2, 3)
+        count = -(-length // BLOCK)
+        keys = F.pad(keys, (0, 0, 0, count * BLOCK - length)).unflatten(2, (count, BLOCK))
+        self.keys[layer][rows, :, :count] = keys.transpose(3, 4)
+        self.values[layer][rows, :, :length] = values
 
     def keep(self, rows, used):
         """Only `rows` stay; positions from `used` on hold nothing yet."""
-        for store in (self.keys, self.values):
-            for j, old in enumerate(store):
-                store[j] = torch.empty(len(rows), *self.shape)
-                store[j][..., :used] = old[..., :used][rows]
+        self.slots = self.slots[rows]
 
     def begin(self, position):
         """Before the layers of one decoding step. position [rows]: where each row's new token stands."""
@@ -148,13 +177,15 @@ class Cache:
     def attend(self, layer, qkv):
         """qkv [rows, heads + 2 kv_heads, D], no rotary embedding yet -> [rows, heads * D]."""
         out = torch.empty(len(qkv), self.heads, qkv.shape[2])
-        _attend(
+        self.attend_rows(
             qkv.numpy(),
             self.position,
+            self.slots.numpy(),
             self.cos,
             self.sin,
             self.keys[layer].numpy(),
             self.values[layer].numpy(),
+            self.query,
             self.scores,
             self.bits,
             self.bits.view(np.float32),

@@ -3,6 +3,8 @@
 import torch
 import torch.nn.functional as F
 
+COMPACT_BELOW = 0.88  # share of live rows below which the finished ones are dropped; a copy of the cache pays then
+
 
 def norm(x, eps):
     """x [B, width] -> x / rms(x)."""
@@ -13,6 +15,18 @@ def silu_mul(gate_up):
     """[B, 2 width] -> silu(first half) * second half."""
     gate, up = gate_up.chunk(2, -1)
     return F.silu(gate) * up
+
+
+def sample(logits, uniform):
+    """logits [B, V], uniform [B] in (0, 1] -> (tokens [B], their log-probs [B], entropies [B]) by inversion of the cumulative
+    distribution."""
+    logp = torch.log_softmax(logits, -1)
+    p = logp.exp()
+    cumulative = p.cumsum(-1)
+    target = uniform * cumulative[:, -1]  # rounding: the last sum may differ from 1
+    tokens = torch.searchsorted(cumulative, target[:, None]).squeeze(1).clamp_(max=logits.shape[1] - 1)
+    entropies = -(p * logp.clamp(min=torch.finfo(logp.dtype).min)).sum(-1)
+    return tokens, logp.gather(1, tokens[:, None]).squeeze(1), entropies
 
 
 def rotate(x, rope):

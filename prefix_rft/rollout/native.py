@@ -17,7 +17,6 @@ from . import Completion, Sampling, kernels_torch
 from .kernels_torch import rotate
 
 FAMILIES = ("llama", "qwen2")
-COMPACT_BELOW = 0.88  # share of live rows below which the finished ones are dropped; a copy of the cache pays then
 
 
 class NativeEngine:
@@ -55,7 +54,8 @@ class NativeEngine:
         body = model.base_model
         self.device = body.embed_tokens.weight.device
         self.embed = body.embed_tokens.weight.detach().clone()
-        self.kernels = _kernels(self.embed)
+        self.kernels = _kernels(self.embed, self.head_dim)
+        self.exact = self.embed.dtype == torch.float32  # log-probs are the model's own up to rounding
         order = torch.arange(self.head_dim).view(2, -1).t().reshape(-1)  # (i, i + D/2) side by side
 
         def interleave(w, heads):  # rows of a projection, head by head
@@ -141,6 +141,15 @@ class NativeEngine:
 
     # ----------------------------------------------------------------------------------------------- sampling
 
+    def _sample(self, logits, temperature, uniform):
+        """logits [B, V], uniform [B] -> tokens, log-probs and entropies [B] of the distribution at `temperature`; at 0 the most
+        likely token, with its log-prob at 1."""
+        if temperature == 0:
+            logp = torch.log_softmax(logits, -1)
+            tokens = logits.argmax(-1)
+            return tokens, logp.gather(1, tokens[:, None]).squeeze(1), -(logp.exp() * logp).sum(-1)
+        return self.kernels.sample(logits if temperature == 1 else logits / temperature, uniform)
+
     @torch.no_grad()
     def generate(self, prompts, max_new, sampling: Sampling):
         """prompts: lists of ids (not empty); max_new: most new tokens, one number a prompt -> `Completion`s in order.
@@ -152,7 +161,7 @@ class NativeEngine:
                 raise UserError(
                     f"prompt {i}: {len(p)} tokens + {n} new ones exceed the model's window of {self.window}"
                 )
-        out = [Completion([], np.zeros(0), False) for _ in prompts]
+        out = [Completion([], np.zeros(0), np.zeros(0), False) for _ in prompts]
         order = sorted((i for i in range(len(prompts)) if max_new[i] > 0), key=lambda i: len(prompts[i]))
         for start in range(0, len(order), self.max_rows):
             self._generate(order[start : start + self.max_rows], prompts, max_new, sampling, out)
@@ -194,15 +203,17 @@ class NativeEngine:
         stops = torch.tensor(self.stop_ids, device=device)
         kept_tokens = torch.zeros(steps, len(numbers), dtype=torch.long, device=device)
         kept_logp = torch.zeros(steps, len(numbers), device=device)
+        kept_entropy = torch.zeros_like(kept_logp)
         lengths = torch.zeros(len(numbers), dtype=torch.long, device=device)  # of the response, 0 while it grows
         stopped = torch.zeros(len(numbers), dtype=torch.bool, device=device)
         rows = torch.arange(len(numbers), device=device)  # which row each place of the batch holds
         live = torch.ones(len(numbers), dtype=torch.bool, device=device)
         for step in range(steps):
             logits = self._decode(tokens, position, cache)
-            tokens, logp = _sample(logits, sampling.temperature, uniform[step].index_select(0, rows))
+            tokens, logp, entropy = self._sample(logits, sampling.temperature, uniform[step].index_select(0, rows))
             kept_tokens[step].index_copy_(0, rows, tokens)
             kept_logp[step].index_copy_(0, rows, logp)
+            kept_entropy[step].index_copy_(0, rows, entropy)
             hit = tokens == stops if len(stops) == 1 else torch.isin(tokens, stops)
             ends = (hit | (limit == step + 1)) & live
             if bool(ends.any()):
@@ -215,24 +226,27 @@ class NativeEngine:
                 break
             # a finished row that is still in the batch writes to its last place again and again: nobody reads it
             position = (position + 1).clamp_(max=capacity - 1)
-            if count < COMPACT_BELOW * len(rows):
+            if count < self.kernels.COMPACT_BELOW * len(rows):
                 keep = live.nonzero()[:, 0]
                 rows, position, tokens, limit, live = rows[keep], position[keep], tokens[keep], limit[keep], live[keep]
                 cache.keep(keep, int(position.max()))
         self.generated_tokens += int(lengths.sum())
-        ids, logp = kept_tokens.T.cpu().numpy(), kept_logp.T.cpu().numpy()
+        ids, logp, entropy = (kept.T.cpu().numpy() for kept in (kept_tokens, kept_logp, kept_entropy))
         for row, (i, n, ended) in enumerate(zip(numbers, lengths.tolist(), stopped.tolist(), strict=True)):
-            out[i] = Completion(ids[row, :n].tolist(), logp[row, :n].astype(np.float64), ended)
+            out[i] = Completion(
+                ids[row, :n].tolist(), logp[row, :n].astype(np.float64), entropy[row, :n].astype(np.float64), ended
+            )
             if not np.isfinite(out[i].logprobs).all():
                 raise FloatingPointError(f"rollout engine native: prompt {i} got a log-prob that is not finite")
 
 
-def _kernels(like):
+def _kernels(like, head_dim):
     """The compiled kernels for float32 on a CPU, else those in PyTorch."""
     if like.device.type == "cpu" and like.dtype == torch.float32:
         from . import kernels_cpu
 
-        return kernels_cpu
+        if kernels_cpu.fits(head_dim):
+            return kernels_cpu
     return kernels_torch
 
 
@@ -243,16 +257,3 @@ def _uniform(numbers, steps, seed):
     for r, number in enumerate(numbers):
         np.random.Generator(np.random.Philox(key=seed, counter=[0, 0, number, 0])).random(dtype=np.float32, out=out[r])
     return 1.0 - out
-
-
-def _sample(logits, temperature, uniform):
-    """logits [B, V], uniform [B] -> (tokens [B], their log-probs [B]) by inversion of the cumulative distribution."""
-    if temperature == 0:
-        logp = torch.log_softmax(logits, -1)
-        tokens = logits.argmax(-1)
-    else:
-        logp = torch.log_softmax(logits if temperature == 1 else logits / temperature, -1)
-        cumulative = logp.exp().cumsum(-1)
-        target = uniform * cumulative[:, -1]  # rounding: the last sum may differ from 1
-        tokens = torch.searchsorted(cumulative, target[:, None]).squeeze(1).clamp_(max=logits.shape[1] - 1)
-    return tokens, logp.gather(1, tokens[:, None]).squeeze(1)

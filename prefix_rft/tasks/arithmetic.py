@@ -110,7 +110,11 @@ def _first_expression(tokens: list[str]) -> list[str] | None:
             rest = i
             while rest < len(tokens) and tokens[rest] == "w":
                 rest += 1
-            if rest == len(tokens) or rest - i > 6 or (tokens[rest] not in "+-*/" and not (tokens[rest] == ")" and depth)):
+            if (
+                rest == len(tokens)
+                or rest - i > 6
+                or (tokens[rest] not in "+-*/" and not (tokens[rest] == ")" and depth))
+            ):
                 break
             i = rest
             continue

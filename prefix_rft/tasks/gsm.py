@@ -41,11 +41,15 @@ _FRACTIONAL = re.compile(r"\d\.0*[1-9]\d*\s+(?:\w+\s+)?" + _PERSONS)
 
 @dataclass(frozen=True, kw_only=True)
 class Ood:
-    source: str = opt(..., "gsm8k: its test split. templates: templates kept out of the other splits", choices=("gsm8k", "templates"))
+    source: str = opt(
+        ..., "gsm8k: its test split. templates: templates kept out of the other splits", choices=("gsm8k", "templates")
+    )
     name: str = opt("openai/gsm8k", "data set on the hub (gsm8k)")
     subset: str = opt("main", "its configuration on the hub (gsm8k)")
     revision: str = opt("main", "its revision on the hub: a commit, so that the problems stay the same (gsm8k)")
-    path: str | None = opt(None, "local .jsonl or .parquet file with columns question, answer; used instead of the hub (gsm8k)")
+    path: str | None = opt(
+        None, "local .jsonl or .parquet file with columns question, answer; used instead of the hub (gsm8k)"
+    )
     templates: list[int] = opt([], "numbers of the templates kept out (templates)", ge=0)
     count: int | None = opt(None, "problems, drawn by seed; unset: all (gsm8k)", ge=1)
 
@@ -59,7 +63,9 @@ class DataConfig:
     task: str = opt(..., "gsm", choices=("gsm",))
     seed: int = opt(..., "of problems and splits", ge=0)
     levels: dict[str, list[int]] = opt(..., "level -> [fewest, most] calculations in the worked solution")
-    counts: dict[str, int] = opt(..., "split -> problems a level; train, validation, test, and ood for source templates", ge=1)
+    counts: dict[str, int] = opt(
+        ..., "split -> problems a level; train, validation, test, and ood for source templates", ge=1
+    )
     ood: Ood = opt(..., "the out-of-domain test")
     max_draws: int = opt(200_000, "problems drawn from the generator before giving up", ge=1)
 
@@ -106,14 +112,18 @@ def draw(seed: int, size: int):
     try:
         import reasoning_gym
     except ImportError as e:
-        raise UserError(f"task gsm needs the package reasoning_gym ({e}): pip install -r requirements/smollm2.txt") from e
+        raise UserError(
+            f"task gsm needs the package reasoning_gym ({e}): pip install -r requirements/smollm2.txt"
+        ) from e
     dataset = reasoning_gym.create_dataset("gsm_symbolic", seed=seed, size=size)
     for i in range(size):
         try:
             entry = dataset[i]
         except Exception:  # noqa: BLE001 - some templates fail for some numbers; the next problem is as good
             continue
-        question = entry["question"].removesuffix(" Give the result as your final answer. Do not include units.").strip()
+        question = (
+            entry["question"].removesuffix(" Give the result as your final answer. Do not include units.").strip()
+        )
         yield dataset.task_indices[i], question, str(entry["answer"]), entry["metadata"]["answer_cot"]
 
 
@@ -186,7 +196,9 @@ def gsm8k(config: DataConfig) -> list[dict]:
         if not isinstance(question, str) or not isinstance(solution, str) or "####" not in solution:
             raise UserError(f"{where}: row {number}: needs strings 'question' and 'answer', the answer with '####'")
         calculations = count_calculations(re.sub(r"<<.*?>>", "", solution))
-        nearest = min(config.levels, key=lambda n: max(config.levels[n][0] - calculations, calculations - config.levels[n][1], 0))
+        nearest = min(
+            config.levels, key=lambda n: max(config.levels[n][0] - calculations, calculations - config.levels[n][1], 0)
+        )
         problems.append(
             {
                 "id": f"ood-gsm8k-{number - 1:05d}",
@@ -263,7 +275,9 @@ class Gsm(Task):
             problems["ood"] = gsm8k(config)
         for split, rows in problems.items():
             write_parquet(out / f"problems.{split}.parquet", rows)
-        raw = [{"problem_id": k, "demo_id": f"worked-{k}", "response": v, "source": "worked"} for k, v in solutions.items()]
+        raw = [
+            {"problem_id": k, "demo_id": f"worked-{k}", "response": v, "source": "worked"} for k, v in solutions.items()
+        ]
         write_parquet(out / "raw.worked.parquet", raw)
         template = PROMPT.read_text(encoding="utf-8")
         return {

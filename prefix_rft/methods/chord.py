@@ -1,0 +1,72 @@
+"""CHORD: (1 - mu) GRPO on N rollouts + mu SFT on a demonstration, with the weight of doubtful tokens (paper section 1).
+
+beta = mu sg(p (1 - p)), p the probability of the demonstration's token: tokens that are known or hopeless count little.
+mu goes from 0.9 to 0.05 by a cosine over the first `decay` of the run (200 of 500 steps) and stays there. The advantage is
+standardised, the ratio clipped; rollouts are averaged among themselves, and so are demonstrations (CHORD, arXiv 2508.11408).
+
+One demonstration a prompt stands beside its rollouts; the authors' demonstrations come from a data set of their own, in
+batches of their own.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import opt
+from ..streams import CLIPPED, NONE, ONE, P_NOT_P
+from .base import (
+    DENOMINATORS,
+    Method,
+    disagree,
+    draw_demo,
+    grpo,
+    per_token,
+    plain,
+    prefix_mask,
+    rl_streams,
+    sampled,
+    spread,
+    whole,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    start: float = opt(0.9, "mu at the first step", ge=0, le=1)
+    end: float = opt(0.05, "mu after the decay", ge=0, le=1)
+    decay: float = opt(0.4, "share of the run over which mu decays", ge=0, le=1)
+    denominator: str = opt("token", "how tokens are averaged (docs/methods.md)", choices=DENOMINATORS)
+
+
+class CHORD(Method):
+    uses_demos = True
+    section, Options = "chord", Options
+
+    def mu(self, progress):
+        cfg = self.run.chord
+        done = min(progress / cfg.decay, 1.0) if cfg.decay else 1.0
+        return cfg.end + (cfg.start - cfg.end) * 0.5 * (1 + math.cos(math.pi * done))
+
+    def compose(self, problem, progress, rng):
+        demos = [whole(problem, draw_demo(problem, rng))] if problem.demos else []
+        return plain(problem, self.group_size) + demos
+
+    def needs_scoring(self, episodes):
+        return disagree(episodes, sampled)
+
+    def weigh(self, episodes, progress=0.0, rng=None):
+        cfg, copied, mu = self.run.chord, prefix_mask(episodes), self.mu(progress)
+        rollouts = sum(map(sampled, episodes))
+        limit = self.run.rollout.max_response
+        own = spread(episodes, ~copied, cfg.denominator, limit)
+        advantage = (1 - mu) * per_token(episodes, grpo(episodes, sampled)) * own
+        streams = rl_streams(self.run, episodes, advantage, np.where(copied, NONE, CLIPPED))
+        streams.rl_count = float(rollouts)
+        streams.ce_weight = mu * spread(episodes, copied, cfg.denominator, limit)
+        streams.ce_factor = np.where(copied, P_NOT_P, ONE).astype(np.int8)
+        streams.ce_count = float(max(len(episodes) - rollouts, 1))
+        return streams
+
+
+METHOD = CHORD

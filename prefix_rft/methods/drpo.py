@@ -1,0 +1,41 @@
+"""DR-PO: the whole group continues one prefix of the demonstration, and the prefix is not trained (paper section 1).
+
+alpha = W with A over the group, whose trajectories all start alike; beta = 0. Prompts without a demonstration train as
+RFT. How long its prefixes are in the paper's comparison is unknown: the keys of the window are those of `prefix`, and
+one length is drawn for a group.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..episodes import Start
+from .base import Method, dr_grpo, draw_demo, per_token, plain, prefix_mask, rl_streams
+from .schedules import Window, draw_prefix, window
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(Window):
+    pass
+
+
+class DRPO(Method):
+    uses_demos = True
+    section, Options = "drpo", Options
+
+    def compose(self, problem, progress, rng):
+        if not problem.demos:
+            return plain(problem, self.group_size)
+        demo = draw_demo(problem, rng)
+        prefix, share = draw_prefix(demo, self.window(progress), self.run.drpo.min_length, rng)
+        return [Start(problem, prefix=prefix, demo_id=demo.id, share=share) for _ in range(self.group_size)]
+
+    def window(self, progress):
+        return window(self.run.drpo, progress)
+
+    def weigh(self, episodes, progress=0.0, rng=None):
+        advantage = per_token(episodes, dr_grpo(episodes))
+        return rl_streams(self.run, episodes, np.where(prefix_mask(episodes), 0.0, advantage))
+
+
+METHOD = DRPO

@@ -1,0 +1,76 @@
+"""HPT: a prompt that the model does not solve is imitated, any other one explored (paper section 1).
+
+N rollouts; if no more than `gate` of them are right, the group's rollouts are dropped and its demonstration is trained on
+with `coefficient` (1; 0.3 at 1.5B) x mean negative log-likelihood, else GRPO with the standardised advantage and the
+clipped ratio. The loss is the mean over prompts, a prompt being either a group of rollouts or a demonstration.
+
+The demonstration stands in every group and has weight 0 where the gate is open; it costs nothing there. Prompts without a
+demonstration are always explored. Unknown, hence a key: `denominator`. Source: HPT,
+arXiv 2509.04419.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import opt
+from ..streams import CLIPPED, NONE
+from .base import (
+    DENOMINATORS,
+    Method,
+    disagree,
+    draw_demo,
+    group_rewards,
+    grpo,
+    per_token,
+    plain,
+    prefix_mask,
+    rl_streams,
+    sampled,
+    spread,
+    whole,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    gate: int = opt(0, "a group with at most so many right rollouts is imitated", ge=0)
+    coefficient: float = opt(1.0, "weight of the demonstration's mean negative log-likelihood; 0.3 at 1.5B", ge=0)
+    denominator: str = opt("sequence", "how tokens are averaged (docs/methods.md); unknown", choices=DENOMINATORS)
+
+
+class HPT(Method):
+    uses_demos = True
+    section, Options = "hpt", Options
+
+    def compose(self, problem, progress, rng):
+        demos = [whole(problem, draw_demo(problem, rng))] if problem.demos else []
+        return plain(problem, self.group_size) + demos
+
+    def imitated(self, episodes):
+        """Groups that are trained on their demonstration."""
+        right = {g: sum(r > 0 for r in rewards) for g, rewards in group_rewards(episodes, sampled).items()}
+        return {e.group for e in episodes if not sampled(e) and right[e.group] <= self.run.hpt.gate}
+
+    def needs_scoring(self, episodes):
+        imitated = self.imitated(episodes)
+        return disagree(episodes, lambda e: sampled(e) and e.group not in imitated)
+
+    def weigh(self, episodes, progress=0.0, rng=None):
+        cfg, copied, imitated = self.run.hpt, prefix_mask(episodes), self.imitated(episodes)
+        closed = per_token(episodes, [e.group in imitated for e in episodes]).astype(bool)
+        groups = len({e.group for e in episodes})
+        own = spread(episodes, ~copied & ~closed, cfg.denominator, self.run.rollout.max_response)
+        streams = rl_streams(
+            self.run,
+            episodes,
+            per_token(episodes, grpo(episodes, sampled)) * own,
+            np.where(copied | closed, NONE, CLIPPED),
+        )
+        streams.rl_count = float(sum(map(sampled, episodes)))
+        streams.ce_weight = cfg.coefficient * spread(episodes, copied & closed)
+        streams.ce_count = float(groups)
+        return streams
+
+
+METHOD = HPT

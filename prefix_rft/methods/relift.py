@@ -1,0 +1,73 @@
+"""ReLIFT: RFT, and now and then an SFT update on the problems that it does not solve (paper section 1; arXiv 2506.07527).
+
+alpha = A r without clip, A that of Dr.GRPO. A prompt whose rollouts all fail goes to a buffer with its demonstration;
+when the buffer holds a batch, one SFT update (beta = 1, divided by the tokens of the batch) is made of it with an AdamW of
+its own. The buffer is part of the checkpoint.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import opt
+from ..episodes import Demonstration, Episode, Problem
+from ..streams import PLAIN
+from .base import Method, dr_grpo, draw_demo, per_token, plain, rl_streams, whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    batch: int | None = opt(
+        None, "demonstrations of an SFT update; unset: half of batch_prompts (the authors' 64 beside 128 prompts)", ge=1
+    )
+    lr: float | None = opt(
+        None,
+        "learning rate of the SFT updates; unset: that of the others (both are 1e-6 in ReLIFT). The rest is as in optimizer",
+        gt=0,
+    )
+
+
+class ReLIFT(Method):
+    uses_demos = True
+    section, Options = "relift", Options
+
+    def __init__(self, run):
+        super().__init__(run)
+        self.buffer = []  # [(Problem, Demonstration)], oldest first
+
+    def compose(self, problem, progress, rng):
+        return plain(problem, self.group_size)
+
+    def observe(self, episodes, rng):
+        problems = {e.group: e.start.problem for e in episodes}
+        solved = {e.group for e in episodes if e.reward > 0}
+        for group, problem in problems.items():
+            if group not in solved and problem.demos:
+                self.buffer.append((problem, draw_demo(problem, rng)))
+
+    def weigh(self, episodes, progress=0.0, rng=None):
+        return rl_streams(self.run, episodes, per_token(episodes, dr_grpo(episodes)), PLAIN)
+
+    def further_optimizer(self):
+        cfg = self.run.optimizer
+        return dataclasses.replace(cfg, lr=self.run.relift.lr or cfg.lr)
+
+    def further_batch(self):
+        size = self.run.relift.batch or max(self.run.batch_prompts // 2, 1)
+        if len(self.buffer) < size:
+            return None
+        batch, self.buffer = self.buffer[:size], self.buffer[size:]
+        return [Episode(i, whole(p, d), [], np.zeros(0), True, reward=1.0) for i, (p, d) in enumerate(batch)]
+
+    def state_dict(self):
+        return {"buffer": [[p.id, p.prompt, p.answer, d.id, d.ids] for p, d in self.buffer]}
+
+    def load_state_dict(self, state):
+        self.buffer = [
+            (Problem(name, prompt, answer), Demonstration(demo, ids))
+            for name, prompt, answer, demo, ids in state["buffer"]
+        ]
+
+
+METHOD = ReLIFT

@@ -1,0 +1,61 @@
+"""RL with SFT loss: N - 1 rollouts as in RFT, and a whole demonstration imitated beside them (paper section 1).
+
+alpha = W with A from the rollouts alone; beta = coefficient / |y*|: the mean negative log-likelihood of the demonstration.
+Both are divided by the number of trajectories, demonstrations among them (N of Eq. 2). Without demonstrations it is RFT,
+bit for bit. By which of the two counts the authors divide the cross-entropy is unknown; `coefficient` covers it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..config import opt
+from ..streams import CLIPPED, NONE
+from .base import (
+    Method,
+    disagree,
+    dr_grpo,
+    draw_demo,
+    per_token,
+    plain,
+    prefix_mask,
+    rl_streams,
+    sampled,
+    spread,
+    whole,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    coefficient: float = opt(1.0, "weight of the demonstration's mean negative log-likelihood", ge=0)
+
+
+class RLWithSFT(Method):
+    uses_demos = True
+    section, Options = "rl_with_sft", Options
+
+    @classmethod
+    def check(cls, run):
+        if run.rollout.group_size < 2:
+            raise ValueError("rollout.group_size: must be 2 or more: a demonstration takes the place of a rollout")
+
+    def compose(self, problem, progress, rng):
+        if not problem.demos:
+            return plain(problem, self.group_size)
+        return plain(problem, self.group_size - 1) + [whole(problem, draw_demo(problem, rng))]
+
+    def needs_scoring(self, episodes):
+        return disagree(episodes, sampled)
+
+    def weigh(self, episodes, progress=0.0, rng=None):
+        copied = prefix_mask(episodes)
+        streams = rl_streams(
+            self.run, episodes, per_token(episodes, dr_grpo(episodes, sampled)), np.where(copied, NONE, CLIPPED)
+        )
+        streams.ce_weight = self.run.rl_with_sft.coefficient * spread(episodes, copied)
+        streams.ce_count = float(len(episodes))
+        return streams
+
+
+METHOD = RLWithSFT

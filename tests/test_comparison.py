@@ -1,0 +1,569 @@
+"""The methods that Prefix-RFT is compared with, and its controls: composition and numbers by hand, gradients from the
+published formula written out once more in float64, one sequence at a time."""
+
+import math
+from copy import deepcopy
+
+import numpy as np
+import pytest
+import torch
+from small import episode, random_episodes, run_config, small_model
+from test_learner import flat_gradient, gradient, relative
+from test_methods import DEMO, EIGHT, PROBLEM, group_of_eight
+
+from prefix_rft.episodes import Problem
+from prefix_rft.errors import UserError
+from prefix_rft.learner import Learner
+from prefix_rft.methods import get_method
+from prefix_rft.methods.base import ce_streams, dr_grpo, grpo, sampled, spread
+from prefix_rft.objectives import ce_terms, kl_terms
+from prefix_rft.streams import CLIPPED, EXP_ENTROPY, EXP_MINUS_ENTROPY, NONE, ONE, P_NOT_P, PLAIN, SHAPED
+
+BARE = Problem("p", [5, 6], "", [])
+LIMIT = 60  # rollout.max_response of run_config
+
+
+def method_of(name, **options):
+    section = {name: options} if options else {}
+    return get_method(run_config(method=name, demos="d", rollout=EIGHT, **section))
+
+
+def demonstration(group, ids=DEMO):
+    return episode(group, [5, 6], ids, [], 1.0, sample=False)
+
+
+def composed(method, progress=0.0, problem=PROBLEM, seed=0):
+    return method.compose(problem, progress, np.random.default_rng(seed))
+
+
+# --------------------------------------------------------------------------------------------------- small parts
+
+
+def test_advantages_by_hand():
+    """Rewards 1 0 0 0: mean 1/4, standard deviation over n - 1 = 1/2. A demonstration left out changes neither."""
+    group = [episode(0, [5], [], [1], r) for r in (1.0, 0, 0, 0)]
+    np.testing.assert_allclose(grpo(group), [1.5, -0.5, -0.5, -0.5], rtol=1e-5)
+    with_demo = [*group, demonstration(0)]
+    np.testing.assert_allclose(grpo(with_demo, sampled), [1.5, -0.5, -0.5, -0.5, 0], rtol=1e-5)
+    np.testing.assert_allclose(dr_grpo(with_demo, sampled), [0.75, -0.25, -0.25, -0.25, 0])
+    assert grpo([episode(0, [5], [], [1], 1.0) for _ in range(4)]).tolist() == [0] * 4  # all agree: no division by 0
+    assert grpo([episode(0, [5], [], [1], 1.0)]).tolist() == [0]
+
+
+def test_spread_by_hand():
+    episodes = [episode(0, [5], [], [1], 0.0), episode(0, [5], [7], [8, 9, 1], 0.0), demonstration(0, [7, 1])]
+    explored = ~np.concatenate([e.is_prefix for e in episodes])
+    assert spread(episodes, explored).tolist() == pytest.approx([1, 0, 1 / 3, 1 / 3, 1 / 3, 0, 0])
+    assert spread(episodes, explored, "token").tolist() == pytest.approx([0.5, 0, 0.5, 0.5, 0.5, 0, 0])
+    assert spread(episodes, explored, "constant", 10).tolist() == pytest.approx([0.1, 0, 0.1, 0.1, 0.1, 0, 0])
+    assert spread(episodes, np.zeros(7, bool), "token").tolist() == [0] * 7
+
+
+def test_factors_are_constants_of_the_current_policy():
+    """-w f log p has the gradient -w f: nothing flows through exp(H), exp(-H) or p (1 - p)."""
+    logp = torch.log(torch.tensor([0.5, 0.5, 0.5, 0.2], dtype=torch.float64)).requires_grad_()
+    entropy = torch.tensor([9.0, 0.5, 0.5, 9.0], dtype=torch.float64, requires_grad=True)
+    factor = torch.tensor([ONE, EXP_ENTROPY, EXP_MINUS_ENTROPY, P_NOT_P])
+    ce_terms(logp, torch.full((4,), 3.0, dtype=torch.float64), factor, entropy).sum().backward()
+    assert (-logp.grad).tolist() == pytest.approx([3, 3 * math.exp(0.5), 3 * math.exp(-0.5), 3 * 0.16])
+    assert entropy.grad is None
+
+
+def test_kl_by_hand():
+    logp = torch.log(torch.tensor([0.5, 0.5, 0.25], dtype=torch.float64)).requires_grad_()
+    reference = torch.log(torch.tensor([0.5, 0.25, 0.5], dtype=torch.float64))
+    kl = kl_terms(logp, reference, torch.tensor([1.0, 1, 2]))
+    assert kl.tolist() == pytest.approx([0, 0.5 - math.log(0.5) - 1, 2 * (2 - math.log(2) - 1)])
+    kl.sum().backward()
+    assert logp.grad.tolist() == pytest.approx([0, 1 - 0.5, 2 * (1 - 2)])  # w (1 - q/p)
+
+
+# --------------------------------------------------------------------------------------------------- composition
+
+
+@pytest.mark.parametrize("name, rollouts", [("rl_with_sft", 7), ("hpt", 8), ("srft", 8), ("chord", 8)])
+def test_composition_with_a_whole_demonstration(name, rollouts):
+    method = method_of(name)
+    starts = composed(method)
+    assert [s.prefix for s in starts] == [[]] * rollouts + [DEMO]
+    assert [s.sample for s in starts] == [True] * rollouts + [False]
+    assert [s.prefix for s in composed(method, problem=BARE)] == [[]] * 8
+
+
+def test_composition_of_relift_is_that_of_rft():
+    assert [s.prefix for s in composed(method_of("relift"))] == [[]] * 8
+
+
+def test_drpo_shows_the_whole_group_one_prefix():
+    method = method_of("drpo", schedule="uniform")
+    lengths = set()
+    for seed in range(50):
+        starts = composed(method, seed=seed)
+        assert len(starts) == 8 and all(s.prefix == starts[0].prefix and s.sample for s in starts)
+        assert starts[0].prefix == DEMO[: len(starts[0].prefix)] and 1 <= len(starts[0].prefix) <= 9
+        lengths.add(len(starts[0].prefix))
+    assert len(lengths) > 5  # drawn anew for every group
+    assert [s.prefix for s in composed(method, problem=BARE)] == [[]] * 8
+    assert method.window(0.0) == (0.05, 0.95)
+
+
+def test_uft_hints():
+    """p_t: 0.95 at the first step, 0.5 half-way to 0.6 of the run, 0.05 just before, then 0; k ~ Binomial(5, p_t)."""
+    method = method_of("uft")
+    assert [method.shown(p) for p in (0.0, 0.3, 0.6, 1.0)] == pytest.approx([0.95, 0.5, 0, 0])
+    assert method.shown(0.6 - 1e-9) == pytest.approx(0.05)
+    for progress, p in ((0.0, 0.95), (0.3, 0.5)):
+        lengths = [len(composed(method, progress, seed=s)[0].prefix) for s in range(4000)]
+        assert set(lengths) <= {0, 2, 4, 6, 8, 9}  # fifths of ten tokens, one left to sample
+        for k, length in enumerate((0, 2, 4, 6, 8, 9)):
+            expected = math.comb(5, k) * p**k * (1 - p) ** (5 - k)
+            assert lengths.count(length) / 4000 == pytest.approx(expected, abs=4 * math.sqrt(0.25 / 4000))
+    starts = composed(method, 0.3, seed=1)
+    assert len(starts) == 8 and all(s.prefix == starts[0].prefix for s in starts)
+    assert not any(s.prefix for s in composed(method, 0.6))
+    assert not any(s.prefix for s in composed(method, problem=BARE))
+    short = method_of("uft", chunks=50)  # no more pieces than tokens
+    assert {len(composed(short, 0.3, seed=s)[0].prefix) for s in range(300)} >= set(range(2, 9))
+
+
+def test_chord_mu():
+    assert [method_of("chord").mu(p) for p in (0, 0.2, 0.4, 1)] == pytest.approx([0.9, 0.475, 0.05, 0.05])
+    assert method_of("chord", decay=0.0).mu(0.0) == 0.05
+
+
+# --------------------------------------------------------------------------------------------- streams by hand
+
+
+def one_right(extra=()):
+    """A group of 8 rollouts of 2 tokens, the first right, and what stands beside it."""
+    return [episode(0, [5, 6], [], [7, 1], float(i == 0)) for i in range(8)] + list(extra)
+
+
+def all_wrong(extra=(), group=1):
+    return [episode(group, [5, 6], [], [7, 1], 0.0) for _ in range(8)] + list(extra)
+
+
+def test_rl_with_sft_by_hand():
+    method = method_of("rl_with_sft", coefficient=0.5)
+    episodes = [*one_right()[:7], demonstration(0, [7, 8, 9, 1])]
+    streams = method.weigh(episodes)
+    np.testing.assert_allclose(streams.advantage, [6 / 7] * 2 + [-1 / 7] * 12 + [0] * 4)  # the mean of the 7 alone
+    assert streams.surrogate.tolist() == [CLIPPED] * 14 + [NONE] * 4 and streams.rl_count == 8 * 10
+    np.testing.assert_allclose(streams.ce_weight, [0] * 14 + [0.5 / 4] * 4)
+    assert streams.ce_count == 8
+    assert method.needs_scoring(episodes) == [True] * 7 + [False]
+    assert method.needs_scoring([*all_wrong()[:7], demonstration(1)]) == [False] * 8  # reward 1 is no disagreement
+
+
+def test_rl_with_sft_without_demonstrations_has_the_streams_of_rft():
+    episodes = random_episodes(np.random.default_rng(3), prefixed=0)
+    a = get_method(run_config()).weigh(episodes)
+    b = get_method(run_config(method="rl_with_sft", demos="d")).weigh(episodes)
+    assert np.array_equal(a.advantage, b.advantage) and np.array_equal(a.surrogate, b.surrogate)
+    assert a.rl_count == b.rl_count and not b.ce_weight.any()
+
+
+def test_drpo_by_hand_and_without_demonstrations_rft():
+    method = method_of("drpo")
+    episodes = [episode(0, [5], [6, 7], [8, 1], float(i == 0)) for i in range(8)]
+    np.testing.assert_allclose(method.weigh(episodes).advantage, [0, 0, 7 / 8, 7 / 8] + [0, 0, -1 / 8, -1 / 8] * 7)
+    bare = random_episodes(np.random.default_rng(3), prefixed=0)
+    for key in ("advantage", "surrogate", "ce_weight", "rl_count"):
+        a = getattr(get_method(run_config()).weigh(bare), key)
+        assert np.array_equal(a, getattr(get_method(run_config(method="drpo", demos="d")).weigh(bare), key))
+
+
+def test_uft_by_hand():
+    episodes = [episode(0, [5], [6, 7], [8] * i + [1], float(i == 0)) for i in range(4)]
+    episodes += [episode(1, [5], [], [9, 1], 1.0) for _ in range(2)]  # a group without a hint that agrees
+    hint = np.concatenate([e.is_prefix for e in episodes])
+    a = np.array([1.5] * 3 + [-0.5] * 15 + [0] * 4)
+    # continuations of 1, 2, 3, 4, 2 and 2 tokens: 14 of 6 trajectories
+    for denominator, own, imitated in (
+        ("token", np.full(22, 6 / 14), 4 / 8),
+        ("sequence", 1 / np.repeat([1.0, 2, 3, 4, 2, 2], [3, 4, 5, 6, 2, 2]), 1 / 2),
+        ("constant", np.full(22, 1 / 10), 1 / 10),
+    ):
+        method = method_of("uft", coefficient=0.01, kl=0.1, denominator=denominator)
+        streams = method.weigh(episodes)
+        np.testing.assert_allclose(streams.advantage, np.where(hint, 0, a * own), rtol=1e-5)
+        np.testing.assert_allclose(streams.kl_weight, np.where(hint, 0, 0.1 * own))  # where all agree, too
+        np.testing.assert_allclose(streams.ce_weight, np.where(hint, 0.01 * imitated, 0))
+        assert (streams.rl_count, streams.ce_count) == (6, 4)
+    assert method.uses_reference and not method_of("uft", kl=0.0).uses_reference
+
+
+def test_relift_by_hand():
+    method = method_of("relift", batch=2)
+    right, wrong = one_right(), all_wrong()
+    streams = method.weigh(right + wrong)
+    np.testing.assert_allclose(streams.advantage, [7 / 8] * 2 + [-1 / 8] * 14 + [0] * 16)
+    assert set(streams.surrogate) == {PLAIN} and streams.rl_count == 16 * 10
+    for e in right + wrong:
+        e.start = type(e.start)(PROBLEM)
+    method.observe(right + wrong, np.random.default_rng(0))
+    assert [(p.id, d.ids) for p, d in method.buffer] == [("p", DEMO)]  # of the failing prompt alone
+    assert method.further_batch() is None
+    method.observe(wrong, np.random.default_rng(0))
+    copy = method_of("relift", batch=2)
+    copy.load_state_dict(method.state_dict())
+    for m in (method, copy):
+        batch = m.further_batch()
+        assert [(e.prompt, e.prefix, e.continuation, e.start.sample) for e in batch] == [([5, 6], DEMO, [], False)] * 2
+        assert m.further_batch() is None and m.buffer == []
+    for e in wrong:
+        e.start = type(e.start)(BARE)
+    method.observe(wrong, np.random.default_rng(0))
+    assert method.buffer == []  # nothing to imitate
+    assert method.further_optimizer() == method.run.optimizer
+    assert method_of("relift", lr=1e-6).further_optimizer().lr == 1e-6
+
+
+def test_hpt_by_hand():
+    demo = [7, 8, 9, 1]
+    episodes = one_right([demonstration(0, demo)]) + all_wrong([demonstration(1, demo)])
+    method = method_of("hpt", coefficient=0.3)
+    streams = method.weigh(episodes)
+    sd = math.sqrt(1 / 8)  # of 1 0 0 0 0 0 0 0 over n - 1
+    explored = [7 / 8 / sd / 2] * 2 + [-1 / 8 / sd / 2] * 14
+    np.testing.assert_allclose(streams.advantage, explored + [0] * (4 + 16 + 4), rtol=1e-5)
+    np.testing.assert_allclose(streams.ce_weight, [0] * (16 + 4 + 16) + [0.3 / 4] * 4)
+    assert (streams.rl_count, streams.ce_count) == (16, 2)  # means over the two prompts
+    assert method.needs_scoring(episodes) == [True] * 8 + [False] * 10
+    wider = method_of("hpt", gate=1)  # one right answer is not enough either
+    assert not wider.weigh(episodes).advantage.any() and not any(wider.needs_scoring(episodes))
+    assert (wider.weigh(episodes).ce_weight != 0).sum() == 8
+    bare = method_of("hpt", gate=8).weigh(one_right())  # nothing to imitate: explored
+    np.testing.assert_allclose(bare.advantage, explored, rtol=1e-5)
+
+
+def test_srft_by_hand():
+    demo = [7, 8, 9, 1]
+    streams = method_of("srft").weigh(one_right([demonstration(0, demo)]))
+    np.testing.assert_allclose(streams.ce_weight, [0.1 / 16] * 2 + [-1 / 16] * 14 + [0.5 / 4] * 4)
+    assert streams.ce_factor.tolist() == [EXP_ENTROPY] * 2 + [ONE] * 14 + [EXP_MINUS_ENTROPY] * 4
+    assert streams.surrogate.tolist() == [NONE] * 16 + [SHAPED] * 4
+    sd = math.sqrt((2 * (7 / 9) ** 2 + 7 * (2 / 9) ** 2) / 8)  # of nine rewards, two of them 1
+    np.testing.assert_allclose(streams.advantage, [0] * 16 + [7 / 9 / sd / 4] * 4, rtol=1e-5)
+    mean = method_of("srft", std=False).weigh(one_right([demonstration(0, demo)]))
+    np.testing.assert_allclose(mean.advantage[-4:], 7 / 9 / 4)
+
+
+def test_chord_by_hand():
+    demos = [demonstration(0, [7, 8, 9, 1]), demonstration(0, [7, 1])]
+    streams = method_of("chord").weigh(one_right(demos), progress=0.2)
+    sd = math.sqrt(1 / 8)
+    np.testing.assert_allclose(
+        streams.advantage, 0.525 * np.array([7 / 8 / sd / 2] * 2 + [-1 / 8 / sd / 2] * 14 + [0] * 6), rtol=1e-5
+    )
+    np.testing.assert_allclose(streams.ce_weight, [0] * 16 + [0.475 * 2 / 6] * 6)  # two demonstrations, six tokens
+    assert streams.ce_factor.tolist() == [ONE] * 16 + [P_NOT_P] * 6
+    assert (streams.rl_count, streams.ce_count) == (8, 2)
+    by_sequence = method_of("chord", denominator="sequence").weigh(one_right(demos), progress=0.2)
+    np.testing.assert_allclose(by_sequence.ce_weight, [0] * 16 + [0.475 / 4] * 4 + [0.475 / 2] * 2)
+
+
+# ------------------------------------------------------------------------------------------ controls and ablations
+
+
+def prefix_method(**options):
+    return get_method(run_config(method="prefix_rft", demos="d", rollout=EIGHT, prefix=options))
+
+
+def test_rft_with_entropy_clip_on_its_own_rollouts():
+    method = get_method(run_config(rollout=EIGHT, rft={"keep_share": 0.25}))
+    episodes = one_right()
+    for i, e in enumerate(episodes):
+        e.entropies = np.array([float(i), 0.5])
+    # of 16 tokens the 4 of highest entropy: the first ones of the last four rollouts
+    np.testing.assert_allclose(method.weigh(episodes).advantage, [0] * 8 + [-1 / 8, 0] * 4)
+    assert method.weigh(episodes).rl_count == 8 * 10
+    assert method.ranks_rollouts and all(method.needs_scoring(all_wrong()))
+    assert not get_method(run_config()).ranks_rollouts
+
+
+@pytest.mark.parametrize(
+    "options, prefix",
+    [
+        ({"keep": "none"}, [0, 0, 0, 0, 0]),
+        ({"keep": "all"}, [1, 1, 1, 1, 1]),
+        ({"keep": "top", "keep_share": 0.4}, [0, 1, 0, 1, 0]),  # entropies 1 5 3 9 2
+        ({"keep": "bottom"}, [1, 0, 0, 0, 0]),
+        ({"keep": "bottom", "keep_share": 0.4}, [1, 0, 0, 0, 1]),
+        ({"keep": "all", "weight": 0.001}, [0.001] * 5),
+        ({"keep": "top", "weight": 0.5}, [0, 0, 0, 0.5, 0]),
+    ],
+)
+def test_controls_of_the_prefix(options, prefix):
+    """What the prefix's five tokens get of A = 7/8; the rest of the group is what it always is."""
+    streams = prefix_method(**options).weigh(group_of_eight())
+    np.testing.assert_allclose(streams.advantage, [-1 / 8] * 14 + [7 / 8 * f for f in prefix] + [7 / 8] * 2)
+    assert streams.rl_count == 8 * 10 and not streams.ce_weight.any() and streams.match is None
+
+
+def test_fixed_weight_of_the_prefix_is_blind_to_the_reward():
+    for reward in (0.0, 1.0):
+        episodes = group_of_eight()
+        episodes[-1].reward = reward
+        streams = prefix_method(keep="all", fixed=0.001).weigh(episodes)
+        np.testing.assert_allclose(streams.ce_weight, [0] * 14 + [0.001] * 5 + [0] * 2)
+        assert streams.ce_count == streams.rl_count == 80
+        np.testing.assert_allclose(streams.advantage, [-reward / 8] * 14 + [0] * 5 + [7 / 8 * reward] * 2)
+    with pytest.raises(UserError, match="prefix.fixed: does not go with"):
+        prefix_method(fixed=0.1, weight=0.1)
+
+
+def test_random_choice_of_prefix_tokens():
+    """20 % of the mini-batch's prefix tokens, the same for the same generator, others for another."""
+    method, episodes = prefix_method(keep="random"), [e for _ in range(8) for e in group_of_eight()]
+    masks = [method.weigh(episodes, 0.0, np.random.default_rng(s)).advantage != 0 for s in (0, 0, 1)]
+    copied = np.concatenate([e.is_prefix for e in episodes])
+    assert [(m & copied).sum() for m in masks] == [8, 8, 8]
+    assert np.array_equal(masks[0], masks[1]) and not np.array_equal(masks[0], masks[2])
+    assert not any(method.needs_scoring([episode(0, [5], [6], [1], 0.0)]))  # it ranks nothing
+
+
+def test_matched_weight_has_the_gradient_norm_of_the_clip():
+    """Prefix part of the gradient: the direction is that of all tokens, the norm that of the top 20 %."""
+
+    def of(**options):
+        run = run_config(method="prefix_rft", demos="d", micro_tokens=80, prefix=options)
+        return gradient(run, random_episodes(np.random.default_rng(4)))
+
+    none, every, top = (of(keep=k)[0] for k in ("none", "all", "top"))
+    scale = float((top - none).norm() / (every - none).norm())
+    assert 0 < scale < 1
+    for part_norms in (False, True):
+        run = run_config(method="prefix_rft", demos="d", micro_tokens=80, prefix={"keep": "matched"})
+        matched, out = gradient(run, random_episodes(np.random.default_rng(4)), part_norms=part_norms)
+        assert relative(matched, none + scale * (every - none)) < 1e-5
+        assert out["prefix_scale"] == pytest.approx(scale, rel=1e-4)
+    assert out["grad_norm_prefix"] == pytest.approx(float((top - none).norm()), rel=1e-4)
+
+
+def test_schedule_by_difficulty():
+    """A problem that was always solved gets the open window, one never solved the closed one; a new one that of the mean."""
+    method = get_method(run_config(method="prefix_rft", demos="d", rollout=EIGHT, prefix={"schedule": "difficulty"}))
+    assert method.window(0.5) == (0.95, 0.95) == method.window(0.5, PROBLEM)  # nothing is known yet
+    easy = [episode(0, [5], [], [1], 1.0) for _ in range(7)] + [episode(0, [5], [6], [1], 0.0)]
+    half = [episode(1, [5], [], [1], float(i < 2)) for i in range(4)] + [episode(1, [5], [6], [1], 1.0)]
+    method.observe(easy + half, np.random.default_rng(0))
+    assert method.solved == {"p0": 1.0, "p1": 0.5}  # plain rollouts alone
+    assert method.window(0.0, easy[0].start.problem) == pytest.approx((0.05, 0.95))
+    assert method.window(1.0, half[0].start.problem) == pytest.approx((0.5, 0.95))
+    assert method.window(0.0, PROBLEM)[0] == method.window(0.0)[0] == pytest.approx(0.95 - 0.9 * 0.1 * 0.75)
+    copy = get_method(method.run)
+    copy.load_state_dict(method.state_dict())
+    assert copy.window(0.0, half[0].start.problem) == method.window(0.0, half[0].start.problem)
+    assert copy.window(0.3) == method.window(0.3)
+    with pytest.raises(UserError, match="prefix.schedule: difficulty needs a plain rollout"):
+        prefix_method(schedule="difficulty", per_group=8)
+
+
+# ------------------------------------------------------------------------- gradients: the formulas, in float64
+
+
+class Policy:
+    """log p of the response, its entropies, and the same of pi_old and of the reference, of one episode, in float64."""
+
+    def __init__(self, model, e, reference):
+        def table(m):
+            return torch.log_softmax(m(torch.tensor([e.ids])).logits[0, len(e.prompt) - 1 : -1].double(), -1)
+
+        own, targets = table(model), torch.tensor(e.response)[:, None]
+        self.logp = own.gather(1, targets)[:, 0]
+        self.entropy = -(own.exp() * own).sum(-1).detach()
+        self.ratio = torch.exp(self.logp - torch.as_tensor(e.old_logprobs))
+        with torch.no_grad():
+            self.reference = table(reference).gather(1, targets)[:, 0]
+
+    def clipped(self, a):
+        return torch.minimum(self.ratio * a, self.ratio.clamp(0.8, 1.2) * a)
+
+    @property
+    def p(self):
+        return self.logp.exp()
+
+
+def standardised(rewards):
+    mean = sum(rewards) / len(rewards)
+    deviation = math.sqrt(sum((r - mean) ** 2 for r in rewards) / (len(rewards) - 1))
+    return [(r - mean) / (deviation + 1e-6) for r in rewards]
+
+
+def centred(rewards):
+    return [r - sum(rewards) / len(rewards) for r in rewards]
+
+
+def rl_with_sft_loss(groups, progress):
+    total, n = 0.0, sum(len(g) for g in groups)
+    for group in groups:
+        rollouts = [(e, q) for e, q in group if e.start.sample]
+        for a, (_, q) in zip(centred([e.reward for e, _ in rollouts]), rollouts, strict=True):
+            total = total - q.clipped(a).sum() / (n * LIMIT)
+        for e, q in group:
+            if not e.start.sample:
+                total = total - q.logp.mean() / n
+    return total
+
+
+def drpo_loss(groups, progress):
+    total, n = 0.0, sum(len(g) for g in groups)
+    for group in groups:
+        for a, (e, q) in zip(centred([e.reward for e, _ in group]), group, strict=True):
+            total = total - q.clipped(a)[len(e.prefix) :].sum() / (n * LIMIT)
+    return total
+
+
+def uft_loss(groups, progress):
+    explored, hints = [], []
+    for group in groups:
+        for a, (e, q) in zip(standardised([e.reward for e, _ in group]), group, strict=True):
+            k = len(e.prefix)
+            ahead = q.reference - q.logp
+            explored.append((q.clipped(a) - 0.001 * (ahead.exp() - ahead - 1))[k:])
+            hints.append(q.logp[:k])
+    return -torch.cat(explored).mean() - 0.001 * torch.cat(hints).mean()
+
+
+def relift_loss(groups, progress):
+    total, n = 0.0, sum(len(g) for g in groups)
+    for group in groups:
+        for a, (_, q) in zip(centred([e.reward for e, _ in group]), group, strict=True):
+            total = total - (q.ratio * a).sum() / (n * LIMIT)
+    return total
+
+
+def hpt_loss(groups, progress):
+    total = 0.0
+    for group in groups:
+        rollouts, (demo, seen) = group[:-1], group[-1]
+        assert not demo.start.sample
+        if not any(e.reward for e, _ in rollouts):
+            total = total - seen.logp.mean() / len(groups)
+            continue
+        for a, (_, q) in zip(standardised([e.reward for e, _ in rollouts]), rollouts, strict=True):
+            total = total - q.clipped(a).mean() / len(rollouts) / len(groups)
+    return total
+
+
+def srft_loss(groups, progress):
+    total = 0.0
+    for group in groups:
+        for a, (e, q) in zip(standardised([e.reward for e, _ in group]), group, strict=True):
+            if not e.start.sample:
+                nll = -(0.5 * torch.exp(-q.entropy) * q.logp).mean()
+                total = total + (nll - a * (q.p / (q.p + 0.1)).mean()) / len(groups)
+            elif e.reward:
+                total = total - (0.1 * torch.exp(q.entropy) * q.logp).mean() / (len(groups) * (len(group) - 1))
+            else:
+                total = total + q.logp.mean() / (len(groups) * (len(group) - 1))
+    return total
+
+
+def chord_loss(groups, progress):
+    mu, explored, imitated = 0.05 + 0.85 * 0.5 * (1 + math.cos(math.pi * progress / 0.4)), [], []
+    for group in groups:
+        rollouts, (_, seen) = group[:-1], group[-1]
+        for a, (_, q) in zip(standardised([e.reward for e, _ in rollouts]), rollouts, strict=True):
+            explored.append(q.clipped(a))
+        p = seen.p.detach()
+        imitated.append(p * (1 - p) * seen.logp)
+    return -(1 - mu) * torch.cat(explored).mean() - mu * torch.cat(imitated).mean()
+
+
+def fixed_loss(groups, progress):
+    total, n = 0.0, sum(len(g) for g in groups)
+    for group in groups:
+        for a, (e, q) in zip(centred([e.reward for e, _ in group]), group, strict=True):
+            k = len(e.prefix)
+            total = total - (q.clipped(a)[k:].sum() + 0.05 * q.logp[:k].sum()) / (n * LIMIT)
+    return total
+
+
+LOSSES = {
+    "rl_with_sft": rl_with_sft_loss,
+    "drpo": drpo_loss,
+    "uft": uft_loss,
+    "relift": relift_loss,
+    "hpt": hpt_loss,
+    "srft": srft_loss,
+    "chord": chord_loss,
+    "prefix_rft": fixed_loss,
+}
+
+
+def groups_for(name, rng):
+    """Five groups of 4 with random tokens; in one everything is right, in one everything wrong."""
+    prefixed = {"drpo": 4, "uft": 4, "relift": 0}.get(name, 1)
+    episodes = random_episodes(rng, groups=5, size=4, prefixed=prefixed)
+    for e in episodes:
+        e.reward = {3: 1.0, 4: 0.0}.get(e.group, e.reward)
+    for g in range(3):
+        episodes[4 * g].reward, episodes[4 * g + 1].reward = 1.0, 0.0
+    if name in ("rl_with_sft", "hpt", "srft", "chord"):
+        demo = lambda e: episode(e.group, e.prompt, e.prefix, [], 1.0, sample=False)  # noqa: E731
+        episodes = [demo(e) if e.prefix else e for e in episodes]
+    return episodes
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_gradient_of_the_formula(name):
+    """Our streams and learner, in micro-batches, against the formula: pi, pi_old and the reference are three models."""
+    options = {"prefix_rft": {"prefix": {"keep": "all", "fixed": 0.05}}}.get(name, {})
+    run = run_config(method=name, demos="d", micro_tokens=90, **options)
+    episodes, progress = groups_for(name, np.random.default_rng(11)), 0.1
+    old, first = small_model(0), small_model(5)
+    Learner(old, run, 1).score(episodes)
+    learner = Learner(first, run, 1, reference=True)
+    learner.score_reference(episodes)
+    policy = small_model(0).double()
+    with torch.no_grad():
+        noise = torch.Generator().manual_seed(1)
+        for p in policy.parameters():
+            p += 0.05 * torch.randn(p.shape, generator=noise)
+    learner.model.load_state_dict({k: v.float() for k, v in policy.state_dict().items()})
+    out = learner.gradients(episodes, get_method(run).weigh(episodes, progress), part_norms=name == "hpt")
+    ours = flat_gradient(learner)
+
+    reference = small_model(5).double()
+    groups = [[(e, Policy(policy, e, reference)) for e in episodes if e.group == g] for g in range(5)]
+    loss = LOSSES[name](groups, progress)
+    loss.backward()
+    expected = torch.cat([p.grad.reshape(-1) for p in policy.parameters()])
+    assert float(expected.norm()) > 0 and relative(ours, expected) < 1e-5
+    assert out["rl_loss"] + out["ce_loss"] == pytest.approx(float(loss.detach()), rel=1e-4, abs=1e-6)
+
+
+def test_a_penalty_without_a_reference_is_refused():
+    run = run_config(method="uft", demos="d")
+    learner, episodes = Learner(small_model(), run, 1), random_episodes(np.random.default_rng(0))
+    learner.score(episodes)
+    with pytest.raises(ValueError, match="call score_reference first"):
+        learner.gradients(episodes, get_method(run).weigh(episodes))
+
+
+def test_further_update_has_an_optimizer_of_its_own():
+    """ReLIFT's SFT update is a first step of a fresh AdamW: each weight moves by about the learning rate, whatever the other
+    AdamW has seen, and the count of the run's updates stays."""
+    run = run_config(
+        method="relift", demos="d", optimizer={"lr": 0.01, "weight_decay": 0.0}, relift={"lr": 0.001, "batch": 4}
+    )
+    method = get_method(run)
+    learner = Learner(small_model(), run, 10, further=method.further_optimizer())
+    episodes = groups_for("relift", np.random.default_rng(0))
+    learner.score(episodes)
+    learner.update(episodes, method.weigh(episodes))
+    before = [p.detach().clone() for p in learner.model.parameters()]
+    method.buffer = [(PROBLEM, PROBLEM.demos[0])] * 4
+    batch = method.further_batch()
+    out = learner.further_update(batch, ce_streams(batch))
+    moved = torch.cat(
+        [(p.detach() - b).abs().reshape(-1) for p, b in zip(learner.model.parameters(), before, strict=True)]
+    )
+    assert float(moved.max()) == pytest.approx(0.001, rel=0.01)
+    assert out["lr"] == 0.001 and out["demonstrations"] == 4 and learner.updates == 1
+    copy = Learner(small_model(), run, 10, further=method.further_optimizer())
+    copy.load_state_dict(deepcopy(learner.state_dict()))  # a checkpoint is read from a file
+    a, b = learner.further_update(batch, ce_streams(batch)), copy.further_update(batch, ce_streams(batch))
+    assert a == b and torch.equal(learner.model.lm_head.weight, copy.model.lm_head.weight)

@@ -1,0 +1,134 @@
+"""Configuration: each method's keys are its own, read strictly, and no part of another run's identity."""
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+from small import RUN, run_config
+
+from prefix_rft import methods
+from prefix_rft.checkpoint import identity_of
+from prefix_rft.config import Rollout, build_run, config_hash, load_run, opt, plain
+from prefix_rft.errors import UserError
+from prefix_rft.methods.luffy import Luffy
+from prefix_rft.methods.prefix_rft import PrefixRFT
+from prefix_rft.study import KINDS, kind_of
+
+PREFIX = {"method": "prefix_rft", "demos": "d"}
+
+
+def refused(match, **changes):
+    with pytest.raises(UserError, match=match):
+        build_run(RUN | changes, "run.yaml")
+
+
+def test_options_of_a_method_are_read_strictly():
+    run = run_config(**PREFIX, prefix={"keep_share": 1})
+    assert run.prefix.keep_share == 1.0 and run.prefix.per_group == 1
+    refused(
+        r"run.yaml: unknown key 'prefix.keep_shar' = 1; did you mean 'prefix.keep_share'",
+        **PREFIX,
+        prefix={"keep_shar": 1},
+    )
+    refused(r"key 'prefix.keep_share' = 2.0: must be <= 1", **PREFIX, prefix={"keep_share": 2})
+    refused(r"key 'prefix.keep_share' = 'much': must be a number", **PREFIX, prefix={"keep_share": "much"})
+    refused(r"key 'prefix' = 3: must be a mapping", **PREFIX, prefix=3)
+    refused(r"prefix.high: 0.5 is below low_start or low_end", **PREFIX, prefix={"high": 0.5})
+    refused(r"prefix.per_group: 5 is more than rollout.group_size = 4", **PREFIX, prefix={"per_group": 5})
+    refused(r"outside needs a plain rollout", **PREFIX, prefix={"per_group": 4, "baseline": "outside"})
+    refused(r"luffy.per_group: 5 is more than", method="luffy", demos="d", luffy={"per_group": 5})
+    refused(r"unknown key 'prefx' = {}; did you mean 'prefix'", **PREFIX, prefx={})
+
+
+def test_the_section_of_another_method_is_refused():
+    refused(r"run.yaml: key 'luffy' = {'gamma': 0.2}: is the section of method luffy; this run's method is prefix_rft",
+            **PREFIX, luffy={"gamma": 0.2})  # fmt: skip
+    refused(r"key 'method' = 'prefixrft': must be one of", method="prefixrft")
+    refused(r"key 'method' = 3: must be one of", method=3)
+    with pytest.raises(UserError, match="key 'method' is missing"):
+        build_run({k: v for k, v in RUN.items() if k != "method"}, "run.yaml")
+
+
+def test_every_method_declares_its_options_as_a_run_reads_them():
+    sections = [s for s in (methods.method_class(n).section for n in methods.names()) if s]
+    assert len(set(sections)) == len(sections), "two methods name the same section"
+    common = {f.name for f in dataclasses.fields(type(run_config())) if f.name not in sections}
+    assert not common & set(sections)
+    for name in methods.names():
+        cls = methods.method_class(name)
+        run = run_config(method=name, demos="d" if cls.uses_demos else None)
+        if cls.section:
+            assert getattr(run, cls.section) == cls.Options()
+
+
+def test_options_of_a_method_change_its_hash_alone(monkeypatch):
+    """A new method, and a new option of another one, leave the hash of a run as it is; a value of its own does not."""
+    before = config_hash(run_config(**PREFIX))
+    assert config_hash(run_config(**PREFIX, prefix={"keep_share": 0.2})) == before  # the default, written out
+    assert config_hash(run_config(**PREFIX, prefix={"keep_share": 0.5})) != before
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class More(Luffy.Options):
+        further: float = opt(1.0, "a new option")
+
+    luffy = config_hash(run_config(method="luffy", demos="d"))
+    monkeypatch.setattr(Luffy, "Options", More)
+    assert config_hash(run_config(method="luffy", demos="d")) != luffy
+    assert config_hash(run_config(**PREFIX)) == before
+    assert "luffy" not in plain(run_config(**PREFIX))
+
+
+def test_what_is_unset_is_no_part_of_the_hash(monkeypatch):
+    """So a new optional key, common or of the method, leaves the hashes of older runs as they are."""
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class More(PrefixRFT.Options):
+        further: float | None = opt(None, "a new option")
+
+    before = config_hash(run_config(**PREFIX))
+    monkeypatch.setattr(PrefixRFT, "Options", More)
+    assert config_hash(run_config(**PREFIX)) == before
+    assert config_hash(run_config(**PREFIX, prefix={"further": 0.0})) != before
+    rollout = RUN["rollout"] | {"old_logprobs": "learner"}
+    assert run_config().rollout.old_logprobs is None
+    assert "old_logprobs" not in plain(run_config())["rollout"]
+    assert config_hash(run_config(rollout=rollout)) != config_hash(run_config())
+    refused(
+        r"key 'rollout.old_logprobs' = 'both': must be one of learner, sampler",
+        rollout=rollout | {"old_logprobs": "both"},
+    )
+    assert Rollout(max_response=1).old_logprobs is None
+
+
+def test_identity_names_common_values_and_the_methods_own():
+    config = identity_of(run_config(**PREFIX), 0, {}, "x")["config"]
+    assert config["prefix"]["keep"] == "top" and config["optimizer"]["lr"] == RUN["optimizer"]["lr"]
+    assert "prefix" not in identity_of(run_config(), 0, {}, "x")["config"]
+
+
+def test_reading_a_configuration_does_not_load_torch(root):
+    """The workflow reads every run's file before it draws its graph."""
+    code = "import sys; from prefix_rft.config import load_run; load_run('config/tiny/prefix_rft.yaml'); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_every_run_of_the_presets_is_read(root):
+    files = [
+        f for f in root.glob("config/*/*.yaml") if not f.name.startswith("_") and f.stem not in ("preset", "smoke")
+    ]
+    assert len(files) > 20
+    for file in files:
+        load_run(file, file.parent / "smoke.yaml")
+
+
+def test_kinds_tell_controls_from_methods(root):
+    """Tables and figures call a run by what it is, whatever its file is called."""
+    kinds = {"rft_entropy": "rft_entropy", "prefix_rft_static": "prefix_rft_static", "prefix_rft_all": "prefix_rft_all"}
+    kinds |= {"prefix_rft_frozen": "prefix_rft_frozen", "sft_then_rft": "sft_then_rft", "rft": "rft", "chord": "chord"}
+    for name, kind in kinds.items():
+        assert kind_of(load_run(root / "config" / "tiny" / f"{name}.yaml")) == kind and kind in KINDS
+    assert kind_of(run_config(**PREFIX, prefix={"fixed": 0.001})) == "prefix_rft_static"
+    assert kind_of(run_config(**PREFIX, prefix={"keep": "random"})) == "prefix_rft"
+    assert set(methods.names()) <= set(KINDS)
