@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from . import __version__
+from .ablations import NOT_RUNS, Runs
 from .config import load, load_run, read_yaml
 from .errors import UserError
 from .io import read_json, write_json
@@ -28,7 +29,7 @@ def check_preset(folder: Path, override=None) -> int:
         raise UserError(f"{folder}: no such preset folder")
     setup = folder / "setup"
     if override is not None:
-        known = {"preset", "run", "data", "base", "demos", "evaluation"}
+        known = {"preset", "run", "data", "base", "demos", "evaluation", "ablations"}
         for key in read_yaml(override):
             if key not in known and not key.startswith("run_"):
                 raise UserError(f"{override}: unknown section {key!r}; known: {', '.join(sorted(known))}, run_<method>")
@@ -37,7 +38,7 @@ def check_preset(folder: Path, override=None) -> int:
         (setup / "bases", lambda f: base.load_config(f, override)),
         (setup / "demos", lambda f: load(demos.DemosConfig, f, override, "demos")),
         (setup, lambda f: f.name == "data.yaml" or load(evaluate.Evaluation, f, override, "evaluation")),
-        (folder, lambda f: f.name in ("preset.yaml", "smoke.yaml") or load_run(f, override)),
+        (folder, lambda f: f.stem in NOT_RUNS or load_run(f, override)),
     ]
     count = 1
     for place, read in loaders:
@@ -45,7 +46,10 @@ def check_preset(folder: Path, override=None) -> int:
             if not file.name.startswith("_"):
                 read(file)
                 count += 1
-    return count
+    runs = Runs(folder, override)
+    for variant in runs.variants:
+        runs.load(variant)
+    return count + len(runs.variants)
 
 
 def check_results(results: Path):
@@ -67,4 +71,4 @@ def main(args):
     count = check_preset(args.preset_dir, args.override)
     if args.results is not None:
         check_results(args.results)
-    print(f"{args.preset_dir}: {count} configuration files are right", file=sys.stderr)
+    print(f"{args.preset_dir}: {count} configurations are right", file=sys.stderr)

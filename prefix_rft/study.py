@@ -1,6 +1,7 @@
 """A study: the runs that one table or figure compares, read from a results folder and checked to belong together.
 
-`preset.yaml` names the runs: key `runs` is the study `main`, `studies.<name>.runs` are the others. Tables and figures get
+`preset.yaml` names the runs: key `runs` is the study `main`, `studies.<name>.runs` are the others, and every ablation is a
+study `ablation_<name>` (prefix_rft/ablations.py). Tables and figures get
 their numbers only through `load_study`, which refuses a run whose run.json or scores.json was made from another
 configuration than the one that lies in the preset's folder now, or whose evaluation is of another model.
 
@@ -16,7 +17,8 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .config import Run, config_hash, load_run, resolve
+from .ablations import PREFIX, Ablation, Runs, read_ablations
+from .config import Run, config_hash, resolve
 from .errors import UserError
 from .io import read_json, read_jsonl
 from .statistics import metric_scores
@@ -160,14 +162,29 @@ class Study:
     preset_config: Path
     members: list[Member]
     seeds: list[int]
+    runs: Runs
+    ablation: Ablation | None = None
 
     def of_kind(self, kind):
         return next((m for m in self.members if m.kind == kind), None)
 
     @property
     def reference(self):
-        """The Prefix-RFT run that the others are compared with: the first in the study's list."""
+        """The run that the others are compared with: the first Prefix-RFT run in the study's list, the first run of an ablation."""
+        if self.ablation is not None:
+            return self.member(self.ablation.entries[0].run)
         return self.of_kind("prefix_rft") or self.of_kind("prefix_rft_all") or self.of_kind("prefix_rft_frozen")
+
+    def member(self, run):
+        return next(m for m in self.members if m.run == run)
+
+    def pairs(self):
+        """(ours, rival) whose differences the paired table shows."""
+        if self.ablation is not None:
+            found = [(self.member(a), self.member(b)) for a, b in self.ablation.pairs()]
+            return found + [(self.reference, m) for m in self.members if m.kind == "base"]
+        ours = self.reference
+        return [(ours, m) for m in self.members if m is not ours] if ours else []
 
     @property
     def samples(self):
@@ -226,7 +243,14 @@ def study_names(preset):
     return [MAIN, *(preset.get("studies") or {})]
 
 
-def _study_values(preset, name, preset_config):
+def _study_values(preset, name, preset_config, ablation):
+    if ablation is not None:
+        return {
+            "runs": [e.run for e in ablation.entries],
+            "label": ablation.label,
+            "labels": {e.run: e.full_label for e in ablation.entries},
+            "seeds": ablation.seeds,
+        }
     if name == MAIN:
         return {"runs": preset["runs"], "label": preset.get("label", "Main comparison")}
     studies = preset.get("studies") or {}
@@ -246,12 +270,18 @@ def load_study(preset_config, results, name=MAIN, seeds=None, override=None, met
     if not results.is_dir():
         raise UserError(f"{results}: no such results folder")
     preset = read_preset(preset_config, override)
-    values = _study_values(preset, name, preset_config)
+    ablations = read_ablations(preset_config.parent, override) if name.startswith(PREFIX) else {}
+    ablation = ablations.get(name.removeprefix(PREFIX))
+    if name.startswith(PREFIX) and ablation is None:
+        raise UserError(
+            f"{preset_config}: unknown ablation {name!r}; known ablations: {', '.join(PREFIX + a for a in ablations)}"
+        )
+    values, find = _study_values(preset, name, preset_config, ablation), Runs(preset_config.parent, override)
     seeds = list(seeds or values.get("seeds") or preset.get("seeds") or [0])
     labels = preset.get("labels") or {}
     members, bases = [], []
     for run in values["runs"]:
-        config = load_run(preset_config.parent / f"{run}.yaml", override)
+        config = find.load(run)
         if method is not None and config.method != method:
             continue
         kind = kind_of(config)
@@ -284,10 +314,9 @@ def load_study(preset_config, results, name=MAIN, seeds=None, override=None, met
         raise UserError(
             f"{results}/eval: {' and '.join(setups.values())} were evaluated under different setup/evaluation.yaml; evaluate all again"
         )
-    _check_start(members, preset_config.parent, override)
-    return Study(
-        name, str(values.get("label") or name), preset_config.parent.name, results, preset_config, members, seeds
-    )
+    _check_start(members, find)
+    label, preset = str(values.get("label") or name), preset_config.parent.name
+    return Study(name, label, preset, results, preset_config, members, seeds, find, ablation)
 
 
 def check_run(path: Path, config: Run) -> dict:
@@ -306,7 +335,7 @@ def check_run(path: Path, config: Run) -> dict:
     return record
 
 
-def _check_start(members, preset_dir, override):
+def _check_start(members, find):
     """Refuse a run that started from another model than the one that lies there now."""
     bases = {m.run: m for m in members if m.config is None}
     for member in members:
@@ -317,7 +346,7 @@ def _check_start(members, preset_dir, override):
             expected = (member.meta[seed]["run"].get("init") or {}).get("sha256")
             if parent is not None:
                 path = member.run_dir(seed, parent) / "run.json"
-                found = check_run(path, load_run(preset_dir / f"{parent}.yaml", override)).get("model_sha256")
+                found = check_run(path, find.load(parent)).get("model_sha256")
             elif member.config.base in bases:
                 base = bases[member.config.base]
                 path = member.results / "eval" / base.run / f"seed{base.seeds[0]}" / "scores.json"
