@@ -23,21 +23,28 @@ def add_arguments(parser):
 
 def check_preset(folder: Path, override=None) -> int:
     """Load every configuration file in `folder`; returns how many. Raises the first `UserError`."""
-    from . import base, data, demos, evaluate
+    from . import base, data, demos, evaluate, probe
 
     if not folder.is_dir():
         raise UserError(f"{folder}: no such preset folder")
     setup = folder / "setup"
     if override is not None:
-        known = {"preset", "run", "data", "base", "demos", "evaluation", "ablations"}
+        known = {"preset", "run", "data", "base", "demos", "evaluation", "probe", "ablations"}
         for key in read_yaml(override):
             if key not in known and not key.startswith("run_"):
                 raise UserError(f"{override}: unknown section {key!r}; known: {', '.join(sorted(known))}, run_<method>")
     data.load_config(setup / "data.yaml", override)
+
+    def read_setup(file):
+        if file.name == "probe.yaml":
+            load(probe.Probe, file, override, "probe")
+        elif file.name != "data.yaml":
+            load(evaluate.Evaluation, file, override, "evaluation")
+
     loaders = [
         (setup / "bases", lambda f: base.load_config(f, override)),
         (setup / "demos", lambda f: load(demos.DemosConfig, f, override, "demos")),
-        (setup, lambda f: f.name == "data.yaml" or load(evaluate.Evaluation, f, override, "evaluation")),
+        (setup, read_setup),
         (folder, lambda f: f.stem in NOT_RUNS or load_run(f, override)),
     ]
     count = 1

@@ -96,7 +96,11 @@ class Member:
     results: Path
     seeds: list[int]
     samples: int = 0  # responses a problem
+    evaluation: str = "eval"  # folder of its evaluations in `results`
     meta: dict = field(default_factory=dict)  # seed -> {run.json, scores.json}
+
+    def eval_dir(self, seed):
+        return self.results / self.evaluation / self.run / f"seed{seed}"
 
     def run_dir(self, seed, run=None):
         return self.results / "runs" / (run or self.run) / f"seed{seed}"
@@ -105,7 +109,7 @@ class Member:
     def counts(self) -> dict:
         """(split, temperature) -> Counts."""
         per_seed = [
-            _read_samples(self.results / "eval" / self.run / f"seed{s}" / "samples.parquet") for s in self.seeds
+            _read_samples(self.eval_dir(s) / "samples.parquet") for s in self.seeds
         ]
         out = {}
         for key, (first, _) in per_seed[0].items():
@@ -113,7 +117,7 @@ class Member:
             for seed, table in zip(self.seeds, per_seed, strict=True):
                 if key not in table or table[key][0] != first:
                     raise UserError(
-                        f"{self.results}/eval/{self.run}/seed{seed}/samples.parquet: split {key[0]} at temperature {key[1]} has other"
+                        f"{self.eval_dir(seed)}/samples.parquet: split {key[0]} at temperature {key[1]} has other"
                         f" problems than seed{self.seeds[0]}; evaluate it again on the present data"
                     )
                 rows.append(table[key][1])
@@ -262,10 +266,10 @@ def _study_values(preset, name, preset_config, ablation):
     return values
 
 
-def load_study(preset_config, results, name=MAIN, seeds=None, override=None, method=None) -> Study:
+def load_study(preset_config, results, name=MAIN, seeds=None, override=None, method=None, only=None, evaluation="eval") -> Study:
     """Read a study. `seeds`: None takes the study's, else the preset's. `override`: the file given to the commands that made the
     results (smoke.yaml), as it is part of every configuration's hash. `method`: only runs of this method, without base models;
-    nothing else has to exist."""
+    nothing else has to exist. `only`: names of runs, likewise. `evaluation`: folder of the evaluations in `results`."""
     preset_config, results = Path(preset_config), Path(results)
     if not results.is_dir():
         raise UserError(f"{results}: no such results folder")
@@ -281,22 +285,24 @@ def load_study(preset_config, results, name=MAIN, seeds=None, override=None, met
     labels = preset.get("labels") or {}
     members, bases = [], []
     for run in values["runs"]:
+        if only is not None and run not in only:
+            continue
         config = find.load(run)
         if method is not None and config.method != method:
             continue
         kind = kind_of(config)
         label = (values.get("labels") or {}).get(run) or labels.get(run) or KINDS.get(kind, run)
-        members.append(Member(run, str(label), kind, config, results, seeds))
-        if config.base not in bases and method is None:
+        members.append(Member(run, str(label), kind, config, results, seeds, evaluation=evaluation))
+        if config.base not in bases and method is None and only is None:
             bases.append(config.base)
     several = len(bases) > 1
     for base in reversed(bases):
-        evaluated = [s for s in seeds if (results / "eval" / base / f"seed{s}" / "scores.json").exists()]
+        evaluated = [s for s in seeds if (results / evaluation / base / f"seed{s}" / "scores.json").exists()]
         if not evaluated:
-            log.warning("%s/eval/%s: the base model was not evaluated, so the tables go without it", results, base)
+            log.warning("%s/%s/%s: the base model was not evaluated, so the tables go without it", results, evaluation, base)
             continue
         label = labels.get(base) or (f"Base model {base}" if several else KINDS["base"])
-        members.insert(0, Member(base, str(label), "base", None, results, evaluated))
+        members.insert(0, Member(base, str(label), "base", None, results, evaluated, evaluation=evaluation))
     used = [m.label for m in members]
     for member in members:
         if used.count(member.label) > 1:  # two runs of a kind without labels of their own
@@ -306,13 +312,13 @@ def load_study(preset_config, results, name=MAIN, seeds=None, override=None, met
         sizes = {m["scores"]["sampling"]["samples"] for m in member.meta.values()}
         if len(sizes) > 1:
             raise UserError(
-                f"{results}/eval/{member.run}: seeds have different numbers of samples a problem: {sorted(sizes)}"
+                f"{results}/{evaluation}/{member.run}: seeds have different numbers of samples a problem: {sorted(sizes)}"
             )
         member.samples = sizes.pop()
     setups = {m["scores"].get("evaluation_hash"): member.run for member in members for m in member.meta.values()}
     if len(setups) > 1:
         raise UserError(
-            f"{results}/eval: {' and '.join(setups.values())} were evaluated under different setup/evaluation.yaml; evaluate all again"
+            f"{results}/{evaluation}: {' and '.join(setups.values())} were evaluated under different setup/evaluation.yaml; evaluate all again"
         )
     _check_start(members, find)
     label, preset = str(values.get("label") or name), preset_config.parent.name
@@ -349,7 +355,7 @@ def _check_start(members, find):
                 found = check_run(path, find.load(parent)).get("model_sha256")
             elif member.config.base in bases:
                 base = bases[member.config.base]
-                path = member.results / "eval" / base.run / f"seed{base.seeds[0]}" / "scores.json"
+                path = base.eval_dir(base.seeds[0]) / "scores.json"
                 found = base.meta[base.seeds[0]]["scores"].get("model_sha256")
             else:
                 continue
@@ -362,7 +368,7 @@ def _check_start(members, find):
 
 def _check(member, seed):
     """Read run.json and scores.json of one seed; refuse what does not belong together."""
-    path = member.results / "eval" / member.run / f"seed{seed}" / "scores.json"
+    path = member.eval_dir(seed) / "scores.json"
     scores = read_json(path)
     record = None
     if member.config is not None:
