@@ -32,6 +32,16 @@ LOOKS = {
     "prefix_rft": (VERMILION, "*", "-"),
     "prefix_rft_all": (SKY, "P", (0, (6, 2))),
     "prefix_rft_frozen": (BLACK, "v", (0, (1, 2))),
+    # further methods and controls: shades between the eight, told apart by marker and dashes first
+    "rl_with_sft": ("#882255", "p", (0, (5, 2))),
+    "uft": ("#44AA99", "X", (0, (3, 1, 1, 1))),
+    "relift": ("#332288", ">", (0, (7, 1.5))),
+    "hpt": ("#999933", "<", (0, (2, 2))),
+    "srft": ("#CC6677", "H", (0, (4, 1, 1, 1, 1, 1))),
+    "chord": ("#8C510A", "8", (0, (6, 1, 1, 1))),
+    "drpo": ("#4D4D4D", "+", (0, (1, 1))),
+    "rft_entropy": ("#88B4D8", "1", (0, (3, 3))),
+    "prefix_rft_static": ("#F4A582", "2", (0, (8, 1, 2, 1))),
 }
 SPARE = [(SKY, "P", (0, (6, 2))), (BLACK, "v", (0, (1, 2))), (YELLOW, "h", (0, (8, 2))), (GREY, "d", (0, (2, 2)))]
 # where many series meet: colours return with other markers and dashes
