@@ -39,6 +39,7 @@ COMMANDS = {
     "demos": ("demos", "filter a set of demonstrations"),
     "train": ("train", "one training run"),
     "evaluate": ("evaluate", "sample a model on the benchmarks and score it"),
+    "probe": ("probe", "likelihood of demonstrations and success rates of a run's snapshots"),
     "tables": ("tables", "tables of a study"),
     "figure": ("figures", "one figure"),
     "summary": ("summary", "print the main table, the claims and the path of the report"),

@@ -6,9 +6,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from prefix_rft.config import Run, describe
+from prefix_rft.demos import DemosConfig
 from prefix_rft.evaluate import Evaluation
 from prefix_rft.io import write_text
 from prefix_rft.methods import method_class, names
+from prefix_rft.probe import Probe
 from prefix_rft.tasks import registers
 
 HEAD = """# Configuration
@@ -18,8 +20,10 @@ Made from the code by `python scripts/configuration_docs.py`. A key that is not 
 * `config/config.yaml`: preset, seeds, smoke (`--config preset=… seeds=[0,1] smoke=true` on the command line).
 * `config/<preset>/preset.yaml`: runs, studies, labels; its keys are described in `workflow/schemas/preset.schema.yaml`.
 * `config/<preset>/<run>.yaml`: one training run (below). `extends: FILE` takes over its keys; a name with `_` in front is no run.
+* `config/ablations.yaml`, `config/<preset>/ablations.yaml`: runs that differ from one of those in a few keys (`prefix_rft/ablations.py`).
 * `config/<preset>/setup/`: data, base models, demonstration sets, evaluation.
-* `config/<preset>/smoke.yaml`: sections `run`, `run_<method>`, `data`, `base`, `demos`, `evaluation` that win with `smoke=true`.
+* `config/<preset>/smoke.yaml`: sections `run`, `run_<method>`, `data`, `base`, `demos`, `evaluation`, `probe`, `ablations`
+  that win with `smoke=true`.
 
 Values that the paper leaves open have the word *unknown* in their description; ours is the default.
 """
@@ -28,7 +32,9 @@ The keys above are those of every method. A method's own keys are one section, w
 another run's hash):
 """
 SECTIONS = [
-    ("Evaluation: `setup/evaluation.yaml`, `setup/validation.yaml`", Evaluation),
+    ("Evaluation: `setup/evaluation.yaml`, `setup/validation.yaml`, `setup/pass_at_k.yaml`", Evaluation),
+    ("Snapshots: `setup/probe.yaml`", Probe),
+    ("A demonstration set: `setup/demos/<name>.yaml`", DemosConfig),
     ("Data of task `registers`: `setup/data.yaml` of preset tiny", registers.DataConfig),
 ]
 

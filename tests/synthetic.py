@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from prefix_rft.ablations import Runs
 from prefix_rft.config import config_hash, load_run
 from prefix_rft.io import write_json, write_jsonl, write_parquet
 
@@ -32,7 +33,34 @@ RUNS = {
 }
 
 
-def build(root: Path, seeds=(0, 1), problems=30, samples=8, temperatures=(1.0, 0.6), runs=tuple(RUNS), steps=60):
+# numbers of variants go up with `at`, so that tests know the order
+ABLATIONS = {
+    "rows": {
+        "label": "What is trained",
+        "runs": {
+            "prefix_rft": {"label": "top 20 %"},
+            "rows_half": {"label": "top 50 %", "extends": "prefix_rft", "prefix": {"keep_share": 0.5}},
+            "rows_none": {"label": "nothing at all of the prefix", "extends": "prefix_rft", "prefix": {"keep": "none"}},
+        },
+    },
+    "lines": {
+        "label": "How many are prefixed",
+        "x": "Prefixed rollouts",
+        "runs": {
+            "prefix_rft": {"at": 1, "series": "Prefix-RFT"},
+            "lines_10": {"at": 10, "series": "Prefix-RFT", "extends": "prefix_rft", "prefix": {"low_end": 0.1}},
+            "lines_100": {"at": 100, "series": "Prefix-RFT", "extends": "prefix_rft", "prefix": {"low_end": 0.2}},
+            "rft": {"at": 1, "series": "RFT"},
+            "lines_rft_10": {"at": 10, "series": "RFT", "extends": "rft", "reward_noise": 0.1},
+            "luffy": {"label": "LUFFY"},
+        },
+    },
+}
+
+
+def build(
+    root: Path, seeds=(0, 1), problems=30, samples=8, temperatures=(1.0, 0.6), runs=tuple(RUNS), steps=60, ablations=()
+):
     """Write config/tiny and results/tiny under `root`; returns (preset.yaml, results folder)."""
     preset, results = root / "config" / "tiny", root / "results" / "tiny"
     preset.mkdir(parents=True)
@@ -50,9 +78,15 @@ def build(root: Path, seeds=(0, 1), problems=30, samples=8, temperatures=(1.0, 0
         config = load_run(preset / f"{run}.yaml")
         for seed in seeds:
             _run(results, run, seed, config, steps)
-    for run in ("base", *runs):
+    find = Runs(preset)
+    if ablations:
+        (preset / "ablations.yaml").write_text(yaml.safe_dump({a: ABLATIONS[a] for a in ablations}, sort_keys=False))
+        for run in find.variants:
+            for seed in seeds:
+                _run(results, run, seed, find.load(run), steps)
+    for run in ("base", *runs, *find.variants):
         for seed in seeds:
-            digest = None if run == "base" else config_hash(load_run(preset / f"{run}.yaml"))
+            digest = None if run == "base" else config_hash(find.load(run))
             _evaluation(results, run, seed, digest, problems, samples, temperatures)
     return preset / "preset.yaml", results
 
@@ -123,7 +157,7 @@ def _evaluation(results, run, seed, digest, problems, samples, temperatures):
             for i in range(problems):
                 hard = difficulty.normal(DIFFICULTY[level], 1.0)
                 for temperature in temperatures:
-                    logit = ABILITY[run] + effect + hard + (0.3 if temperature < 1 else 0)
+                    logit = ABILITY.get(run, 0.5) + effect + hard + (0.3 if temperature < 1 else 0)
                     for sample in range(samples):
                         rows.append(
                             {

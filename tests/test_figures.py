@@ -45,7 +45,7 @@ def made(tmp_path_factory):
     return preset, results
 
 
-@pytest.mark.parametrize("name", figures.FIGURES)
+@pytest.mark.parametrize("name", [n for n in figures.FIGURES if n != "ablation"])  # tests/test_ablations.py draws those
 def test_every_figure_is_drawn_without_a_warning(made, name, recwarn):
     rows = draw(name, *made)
     folder = made[1] / "figures"

@@ -15,7 +15,7 @@ from ..io import atomic_path
 from ..study import MAIN, load_study
 from ..tables import seed_list, write_csv
 
-FIGURES = ("training", "figure_4", "pass_at_k", "comparison", "lr_sensitivity", "regimes")
+FIGURES = ("training", "figure_4", "pass_at_k", "comparison", "lr_sensitivity", "regimes", "ablation")
 
 
 @dataclass

@@ -1,6 +1,8 @@
 """Paths and input functions that the rules of every stage share. The checks behind them are in workflow/settings.py."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +25,8 @@ RESULTS = S.results
 SETUP = f"{S.folder}/setup"
 ENVIRONMENT = "../envs/prefix-rft.yaml"
 SEEDS = S.seeds
-STUDIES = ["main", *S.studies]
+ABLATIONS = list(S.ablations)
+STUDIES = ["main", *S.studies, *ABLATIONS]
 OVERRIDE = [S.override] if S.override else []  # smoke.yaml, an input of every rule that reads a configuration
 OVERRIDE_FLAG = f"--override {S.override}" if S.override else ""
 # of the main comparison
@@ -34,7 +37,7 @@ MAIN_FIGURES = [name for name in FIGURES if name not in ("lr_sensitivity", "regi
 
 
 wildcard_constraints:
-    run="|".join(S.known_runs),
+    run="|".join(map(re.escape, S.known_runs)),
     base="|".join(S.bases),
     demos="|".join(S.demos),
     teacher="|".join(S.teachers) or "none",
@@ -126,7 +129,13 @@ def comparison():
 
 
 def run_config(wildcards):
-    return f"{S.folder}/{wildcards.run}.yaml"
+    return S.run_files(wildcards.run)[0]
+
+
+def run_flags(wildcards):
+    """The override, and the changed keys of a variant."""
+    changes = [f"--set {shlex.quote(c)}" for c in S.run_changes(wildcards.run)]
+    return " ".join(filter(None, [OVERRIDE_FLAG, *changes]))
 
 
 def run_config_parents(wildcards):
@@ -173,12 +182,14 @@ def scores(runs, seeds):
 
 
 def study_runs(study):
+    if study in S.ablations:
+        return [e.run for e in S.ablations[study].entries]
     return S.runs if study == "main" else S.studies[study]["runs"]
 
 
 def study_seeds(study):
     """A study's own seeds, unless the command line or config.yaml gives some."""
-    own = S.studies.get(study, {}).get("seeds")
+    own = list(S.ablations[study].seeds or []) if study in S.ablations else S.studies.get(study, {}).get("seeds")
     return own if own and not S.seeds_given else SEEDS
 
 
@@ -189,6 +200,8 @@ def seed_list(study):
 def run_results(runs, seeds):
     """What tables and figures read of a run: its record, metrics and evaluation, and the configuration that they must agree with."""
     files = [f for r in runs for f in S.run_files(r)]
+    if any(map(S.run_changes, runs)):
+        files += S.ablation_files()
     return [*dict.fromkeys(files), *models(runs, seeds), *metrics(runs, seeds), *scores(runs, seeds)]
 
 
@@ -198,7 +211,13 @@ def study_inputs(study):
     return run_results(runs, seeds) + scores(bases_of(runs), seeds)
 
 
-TABLES = ("scores", "paired", "claims", "budgets")
+TABLE_NAMES = {
+    "scores": "scores",
+    "paired": "paired differences",
+    "claims": "claims and verdicts",
+    "budgets": "budgets",
+}
+TABLES = list(TABLE_NAMES)
 
 
 def table(study, kind, suffix):
@@ -207,16 +226,24 @@ def table(study, kind, suffix):
     return f"{RESULTS}/tables/{stem}.{suffix}"
 
 
+def table_kinds(study):
+    return [kind for kind in TABLES if kind != "claims" or study not in S.ablations]
+
+
 def tables(study, suffix):
-    return [table(study, kind, suffix) for kind in TABLES]
+    return [table(study, kind, suffix) for kind in table_kinds(study)]
 
 
 def study_tables(study):
     return [*tables(study, "csv"), *tables(study, "md"), *tables(study, "html"), f"{RESULTS}/tables/{study}.runs.json"]
 
 
+def ablation_files(study):
+    return [*study_tables(study), *expand(f"{RESULTS}/figures/{study}.{{kind}}", kind=["pdf", "png", "csv"])]
+
+
 def study_category(study):
-    return "Main comparison" if study == "main" else "Studies"
+    return "Main comparison" if study == "main" else "Ablations" if study in S.ablations else "Studies"
 
 
 def figure_inputs(name):
@@ -227,7 +254,8 @@ def figure_inputs(name):
     if name == "lr_sensitivity":
         return [f"{RESULTS}/tables/lr_grid.csv"]
     if name == "regimes":
-        return [table(study, "paired", "csv") for study in STUDIES]
+        shown = [name for name, s in S.studies.items() if s.get("regime", True)]
+        return [table(study, "paired", "csv") for study in ["main", *shown]]
     if name == "comparison":
         return [f"{RESULTS}/tables/main.csv", *study_inputs("main")]
     return study_inputs("main")
