@@ -70,7 +70,9 @@ class Claim:
     def target(self):
         if self.study.startswith("ablation_"):
             return self.study
-        return {"probes": "figure_3a", "pass_at_k": "figure_2", "bases": "figure_5"}.get(self.study, f"study_{self.study}")
+        return {"probes": "figure_3a", "pass_at_k": "figure_2", "bases": "figure_5"}.get(
+            self.study, f"study_{self.study}"
+        )
 
 
 def entropy_claims():
@@ -81,7 +83,12 @@ def entropy_claims():
         ("entropy_random20", "a random 20 %"),
         ("entropy_bottom20", "the bottom 20 %"),
     ):
-        yield Claim(f"Training the top 20 % of the prefix tokens beats training {name}", "Figure 6a", "ablation_entropy", rival=run)
+        yield Claim(
+            f"Training the top 20 % of the prefix tokens beats training {name}",
+            "Figure 6a",
+            "ablation_entropy",
+            rival=run,
+        )
     text = "Entropy matters, not only the amount: the top 20 % beat all tokens scaled to the same gradient norm"
     yield Claim(text, "critics: is it just a smaller weight?", "ablation_entropy", rival="entropy_matched")
     text = "Training all prefix tokens lengthens the outputs (last third of training, all minus top 20 %)"
@@ -108,22 +115,63 @@ FURTHER = (
     Claim("Prefix-RFT beats ReLIFT", "Table 1", "methods", rival="relift", paper=4.0),
     Claim("UFT beats Prefix-RFT", "critics: SEELE", "methods", "uft", "prefix_rft"),
     # arXiv 2604.23747
-    Claim("SFT then RFT beats Prefix-RFT at equal compute", "critics: 2604.23747", "main", "sft_then_rft", "prefix_rft", paper=5.2),
+    Claim(
+        "SFT then RFT beats Prefix-RFT at equal compute",
+        "critics: 2604.23747",
+        "main",
+        "sft_then_rft",
+        "prefix_rft",
+        paper=5.2,
+    ),
     Claim("SFT alone beats Prefix-RFT", "critics: 2604.23747", "main", "sft", "prefix_rft", paper=0.4),
     # Table 8
     Claim("Prefix-RFT beats a frozen prefix", "Table 8", "controls", rival="prefix_rft_frozen", paper=6.4),
     Claim("Prefix-RFT beats training all prefix tokens", "Table 8", "controls", rival="prefix_rft_all", paper=6.1),
-    Claim("Prefix-RFT beats a static weight on the prefix", "Table 8", "controls", rival="prefix_rft_static", paper=8.0),
-    Claim("Gains are not just the entropy clip: it beats RFT with one", "Table 8, critics", "controls", rival="rft_entropy", paper=8.0),
+    Claim(
+        "Prefix-RFT beats a static weight on the prefix", "Table 8", "controls", rival="prefix_rft_static", paper=8.0
+    ),
+    Claim(
+        "Gains are not just the entropy clip: it beats RFT with one",
+        "Table 8, critics",
+        "controls",
+        rival="rft_entropy",
+        paper=8.0,
+    ),
     Claim("Prefix-RFT beats DR-PO", "Table 8", "controls", rival="drpo", paper=18.0),
     # Figure 6
     *entropy_claims(),
     *schedule_claims(),
     # Table 2
-    Claim("With 10 % of the demonstrations it still beats RFT", "Table 2", "ablation_quantity", "prefix_rft_few", "group_0", paper=10.8),
-    Claim("With 1 % of the demonstrations it still beats RFT", "Table 2", "ablation_quantity", "quantity_prefix_1", "group_0", paper=7.6),
-    Claim("With 10 % of the demonstrations it beats SFT on as many", "Table 2", "ablation_quantity", "prefix_rft_few", "sft_few"),
-    Claim("With a weak teacher, filtered, it beats SFT on the same", "Table 2", "ablation_quality", "prefix_rft_weak", "sft_weak"),
+    Claim(
+        "With 10 % of the demonstrations it still beats RFT",
+        "Table 2",
+        "ablation_quantity",
+        "prefix_rft_few",
+        "group_0",
+        paper=10.8,
+    ),
+    Claim(
+        "With 1 % of the demonstrations it still beats RFT",
+        "Table 2",
+        "ablation_quantity",
+        "quantity_prefix_1",
+        "group_0",
+        paper=7.6,
+    ),
+    Claim(
+        "With 10 % of the demonstrations it beats SFT on as many",
+        "Table 2",
+        "ablation_quantity",
+        "prefix_rft_few",
+        "sft_few",
+    ),
+    Claim(
+        "With a weak teacher, filtered, it beats SFT on the same",
+        "Table 2",
+        "ablation_quality",
+        "prefix_rft_weak",
+        "sft_weak",
+    ),
     Claim(
         "It bears wrong demonstrations better than SFT",
         "critics: wrong demonstrations",
@@ -132,7 +180,12 @@ FURTHER = (
         "quality_sft_wrong",
     ),
     # knobs and noise
-    Claim("The hybrid inside the baseline beats outside", "critics: estimator", "ablation_estimator", rival="estimator_outside"),
+    Claim(
+        "The hybrid inside the baseline beats outside",
+        "critics: estimator",
+        "ablation_estimator",
+        rival="estimator_outside",
+    ),
     Claim("A clip on the prefix beats none", "critics: estimator", "ablation_estimator", rival="estimator_no_clip"),
     Claim("One prefixed rollout of 8 beats two", "openings", "ablation_group", rival="group_2"),
     Claim("One prefixed rollout of 8 beats eight", "openings", "ablation_group", rival="group_8"),
@@ -148,10 +201,25 @@ FURTHER = (
     ),
     # Tables 4 and 7, Figures 2, 3 and 5
     Claim("The prefix has the larger part of the gradient norm (ratio minus 1)", "Table 4", "main", measure="norms"),
-    Claim("Prefix-RFT raises the ceiling of the base model", "Figure 2, Table 7", "pass_at_k", rival="base", family="pass", paper=10.0),
+    Claim(
+        "Prefix-RFT raises the ceiling of the base model",
+        "Figure 2, Table 7",
+        "pass_at_k",
+        rival="base",
+        family="pass",
+        paper=10.0,
+    ),
     Claim("Its ceiling is above that of RFT", "Figure 2, Table 7", "pass_at_k", rival="rft", family="pass", paper=6.7),
-    Claim("Its ceiling is above that of LUFFY", "Figure 2, Table 7", "pass_at_k", rival="luffy", family="pass", paper=6.7),
-    Claim("It fits the demonstrations more than RFT does (fall of their NLL)", "Figure 3a", "probes", rival="rft", measure="nll"),
+    Claim(
+        "Its ceiling is above that of LUFFY", "Figure 2, Table 7", "pass_at_k", rival="luffy", family="pass", paper=6.7
+    ),
+    Claim(
+        "It fits the demonstrations more than RFT does (fall of their NLL)",
+        "Figure 3a",
+        "probes",
+        rival="rft",
+        measure="nll",
+    ),
     Claim("It gains more reward than SFT does (rise of avg@n)", "Figure 3a", "probes", rival="sft", measure="gain"),
     Claim("Its NLL falls most on hard problems (harder minus easier half)", "Figure 3b", "probes", measure="hard"),
     Claim("It beats RFT on another base model", "Figure 5", "bases", rival="rft", paper=4.9),
@@ -161,7 +229,11 @@ FURTHER = (
 # what no preset can test yet, and why
 OUT_OF_REACH = (
     ("It holds for code generation (Qwen3-1.7B-base)", "paper, other models", "no preset has a code task"),
-    ("Training is unstable when prefix tokens pass about half of a batch", "Table 4", "no measure of instability was agreed on"),
+    (
+        "Training is unstable when prefix tokens pass about half of a batch",
+        "Table 4",
+        "no measure of instability was agreed on",
+    ),
 )
 
 
@@ -250,7 +322,11 @@ def claims(study):
                 rows.append(
                     {
                         "claim": f"{ours.label} beats {name} {PLACES[split]}",
-                        "source": "Table 7" if family == "pass" else "Table 8" if kind.startswith("prefix_rft_") else "Table 1",
+                        "source": "Table 7"
+                        if family == "pass"
+                        else "Table 8"
+                        if kind.startswith("prefix_rft_")
+                        else "Table 1",
                         "unit": "points",
                         "split": split,
                         "metric": f"{family}@{k}",
@@ -304,7 +380,10 @@ def last_third(rows, key):
 
 def lengths(claim, study):
     """Mean response length over the last third of the steps, one run minus the other; one number a seed."""
-    ours, rival = (by_seed(member_of(study, run), lambda rows: last_third(rows, "response_length")) for run in (claim.ours, claim.rival))
+    ours, rival = (
+        by_seed(member_of(study, run), lambda rows: last_third(rows, "response_length"))
+        for run in (claim.ours, claim.rival)
+    )
     return row_of(claim, mean_interval(np.subtract(ours, rival)), split="train", metric="length", unit="tokens")
 
 
@@ -313,7 +392,11 @@ def norms(claim, study):
     member = member_of(study, claim.ours)
 
     def ratio(rows):
-        both = [(r["grad_norm_prefix"], r["grad_norm_rollout"]) for r in rows if r.get("grad_norm_prefix") and r.get("grad_norm_rollout")]
+        both = [
+            (r["grad_norm_prefix"], r["grad_norm_rollout"])
+            for r in rows
+            if r.get("grad_norm_prefix") and r.get("grad_norm_rollout")
+        ]
         return float(np.mean([a for a, _ in both]) / np.mean([b for _, b in both])) - 1 if both else np.nan
 
     values = by_seed(member, ratio)

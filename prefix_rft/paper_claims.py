@@ -42,7 +42,9 @@ def probe_rows(found):
         delta, accuracy, _ = change(t)
         order = np.argsort(accuracy.mean(0), kind="stable")
         half = len(order) // 2
-        return delta[:, order[half:]].mean(1) - delta[:, order[:half]].mean(1)  # positive: it fell more on the harder half
+        return delta[:, order[half:]].mean(1) - delta[:, order[:half]].mean(
+            1
+        )  # positive: it fell more on the harder half
 
     rows = []
     for claim in (c for c in FURTHER if c.study == "probes"):

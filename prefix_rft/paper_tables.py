@@ -97,7 +97,11 @@ def table_1(source):
     for run, kind, label in in_order(rows):
         cells = {r["split"]: cell(r) for r in rows if r["method"] == run}
         lines.append([label, *(cells.get(c, "") for c in columns), *([paper.get(kind, "")] if paper else [])])
-    header = ["Method", *(f"{c} (avg)" if "/" not in c else c.split("/")[1] for c in columns), *(["paper"] if paper else [])]
+    header = [
+        "Method",
+        *(f"{c} (avg)" if "/" not in c else c.split("/")[1] for c in columns),
+        *(["paper"] if paper else []),
+    ]
     note = f"{rows[0]['metric']} in %, T = {temperature:g}, 95 % intervals over seeds and problems"
     keys = ("method", "kind", "split", "metric", "temperature", "mean", "ci_low", "ci_high", "n_seeds", "n_problems")
     return Table("Table 1: every method", note, header, lines, [{k: r[k] for k in keys} for r in rows])
@@ -155,7 +159,9 @@ def table_4(source):
         "angle between them (degrees)": [thirds(r, "grad_cosine") for r in runs],
     }
     if any(v is None for values in measures.values() for v in values):
-        raise UserError(f"{member.run_dir(member.seeds[0])}/metrics.jsonl: too few steps with gradient norms (part_norms_every)")
+        raise UserError(
+            f"{member.run_dir(member.seeds[0])}/metrics.jsonl: too few steps with gradient norms (part_norms_every)"
+        )
     prefix, rollout = (np.array(measures[f"gradient norm, {part} part"]) for part in ("prefix", "rollout"))
     measures["prefix norm / rollout norm"] = (prefix / rollout).tolist()
     scale = {"share of prefix tokens (%)": lambda v: 100 * v}
@@ -180,7 +186,9 @@ def number(i):
 def table_5(source):
     rows = [r for r in read_csv(source.results / "tables" / "paired.csv", PAIRED_FIELDS) if "/" not in r["split"]]
     if not rows:
-        raise UserError(f"{source.results}/tables/paired.csv: compares nothing; the main comparison needs a Prefix-RFT run")
+        raise UserError(
+            f"{source.results}/tables/paired.csv: compares nothing; the main comparison needs a Prefix-RFT run"
+        )
     corrected = holm([float(r["p"]) for r in rows])
     labels = {r["method"]: r["label"] for r in source.scores(MAIN)}
     lines, out = [], []
@@ -189,7 +197,9 @@ def table_5(source):
         sign = ("better" if float(r["difference"]) > 0 else "worse") if p < 0.05 else "undecided"
         label = labels.get(r["rival"], r["rival"])
         temperature = f"{float(r['temperature']):g}"
-        lines.append([label, r["split"], r["metric"], temperature, difference, p_value(float(r["p"])), p_value(p), sign])
+        lines.append(
+            [label, r["split"], r["metric"], temperature, difference, p_value(float(r["p"])), p_value(p), sign]
+        )
         out.append({k: r[k] for k in PAIRED_FIELDS} | {"p_holm": float(p), "verdict": sign})
     note = (
         f"{labels.get(rows[0]['method'])} minus each rival in percentage points; p: paired bootstrap over seeds and problems; corrected:"
@@ -276,5 +286,7 @@ def main(args):
     source = Source(args.preset_config, args.results, MAIN, args.seeds, args.override)
     table = TABLES[args.name](source)
     write_csv(args.out.with_suffix(".csv"), list(dict.fromkeys(k for r in table.rows for k in r)), table.rows)
-    text = f"## {table.title}\n\n{source.preset.get('label', '')}. {table.note}. {setting(source.preset, args.name)}\n\n"
+    text = (
+        f"## {table.title}\n\n{source.preset.get('label', '')}. {table.note}. {setting(source.preset, args.name)}\n\n"
+    )
     write_text(args.out.with_suffix(".md"), text + markdown(table.header, table.lines))

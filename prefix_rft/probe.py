@@ -123,7 +123,9 @@ def main(args):
             nll = demonstration_nll(model, [p for p, _ in chosen])
             engine = make_engine("native", model, stops, max_rows=config.max_rows)
             prompts = [p.prompt for p, _ in chosen for _ in range(config.samples)]
-            sampling = Sampling(config.temperature, seed=sampling_seed(config.seed, args.seed, "probe", config.temperature))
+            sampling = Sampling(
+                config.temperature, seed=sampling_seed(config.seed, args.seed, "probe", config.temperature)
+            )
             completions = engine.generate(prompts, [config.max_response] * len(prompts), sampling)
             judged = judge(completions, named, config.split, config.temperature, config.samples, tokenizer, verifier)
             for i, (problem, level) in enumerate(chosen):

@@ -47,7 +47,9 @@ def read_trajectory(member: Member, kept=None) -> Trajectory:
             raise UserError(f"{folder}/probe.json: key 'model_sha256' is not that of the run; probe this run again")
         first = kept.setdefault("probe", (note.get("probe_hash"), note.get("data")))
         if first != (note.get("probe_hash"), note.get("data")):
-            raise UserError(f"{folder}/probe.json: made with another setup/probe.yaml or other data than the rest; probe it again")
+            raise UserError(
+                f"{folder}/probe.json: made with another setup/probe.yaml or other data than the rest; probe it again"
+            )
         tables.append(read_parquet(folder / "probe.parquet", COLUMNS))
     steps = sorted({r["step"] for r in tables[0]})
     problems = list(dict.fromkeys(r["problem_id"] for r in tables[0]))

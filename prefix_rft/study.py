@@ -108,9 +108,7 @@ class Member:
     @cached_property
     def counts(self) -> dict:
         """(split, temperature) -> Counts."""
-        per_seed = [
-            _read_samples(self.eval_dir(s) / "samples.parquet") for s in self.seeds
-        ]
+        per_seed = [_read_samples(self.eval_dir(s) / "samples.parquet") for s in self.seeds]
         out = {}
         for key, (first, _) in per_seed[0].items():
             rows = []
@@ -266,7 +264,9 @@ def _study_values(preset, name, preset_config, ablation):
     return values
 
 
-def load_study(preset_config, results, name=MAIN, seeds=None, override=None, method=None, only=None, evaluation="eval") -> Study:
+def load_study(
+    preset_config, results, name=MAIN, seeds=None, override=None, method=None, only=None, evaluation="eval"
+) -> Study:
     """Read a study. `seeds`: None takes the study's, else the preset's. `override`: the file given to the commands that made the
     results (smoke.yaml), as it is part of every configuration's hash. `method`: only runs of this method, without base models;
     nothing else has to exist. `only`: names of runs, likewise. `evaluation`: folder of the evaluations in `results`; None: nothing that is evaluated is asked for."""
@@ -299,7 +299,9 @@ def load_study(preset_config, results, name=MAIN, seeds=None, override=None, met
     for base in reversed(bases):
         evaluated = [s for s in seeds if (results / evaluation / base / f"seed{s}" / "scores.json").exists()]
         if not evaluated:
-            log.warning("%s/%s/%s: the base model was not evaluated, so the tables go without it", results, evaluation, base)
+            log.warning(
+                "%s/%s/%s: the base model was not evaluated, so the tables go without it", results, evaluation, base
+            )
             continue
         label = labels.get(base) or (f"Base model {base}" if several else KINDS["base"])
         members.insert(0, Member(base, str(label), "base", None, results, evaluated, evaluation=evaluation))
@@ -317,7 +319,9 @@ def load_study(preset_config, results, name=MAIN, seeds=None, override=None, met
                 f"{results}/{evaluation}/{member.run}: seeds have different numbers of samples a problem: {sorted(sizes)}"
             )
         member.samples = sizes.pop()
-    setups = {(m["scores"] or {}).get("evaluation_hash"): member.run for member in members for m in member.meta.values()}
+    setups = {
+        (m["scores"] or {}).get("evaluation_hash"): member.run for member in members for m in member.meta.values()
+    }
     if len(setups) > 1:
         raise UserError(
             f"{results}/{evaluation}: {' and '.join(setups.values())} were evaluated under different setup/evaluation.yaml; evaluate all again"

@@ -15,7 +15,17 @@ from ..io import atomic_path
 from ..study import MAIN, load_study
 from ..tables import seed_list, write_csv
 
-PAPER = ("figure_1", "figure_2", "figure_3a", "figure_3a_hard", "figure_3b", "figure_4", "figure_5", "figure_6a", "figure_6b")
+PAPER = (
+    "figure_1",
+    "figure_2",
+    "figure_3a",
+    "figure_3a_hard",
+    "figure_3b",
+    "figure_4",
+    "figure_5",
+    "figure_6a",
+    "figure_6b",
+)
 FIGURES = (*PAPER, "training", "pass_at_k", "comparison", "lr_sensitivity", "regimes", "ablation")
 
 

@@ -23,7 +23,9 @@ SERIES = [
     (style.GREEN, "D", (0, (3, 1, 1, 1, 1, 1))),
     *style.SPARE,
 ]
-METHODS = {label: kind for kind, label in KINDS.items()}  # a series that is a method looks as that method does everywhere
+METHODS = {
+    label: kind for kind, label in KINDS.items()
+}  # a series that is a method looks as that method does everywhere
 
 
 def cells_of(study):

@@ -25,7 +25,13 @@ def bar(axis, x, y, width, color, hatch=None, label=None, height=2.2, alpha=0.55
 def arrow(axis, start, end, bend=0.0):
     axis.add_patch(
         FancyArrowPatch(
-            start, end, arrowstyle="-|>", mutation_scale=7, linewidth=0.8, color="#333333", connectionstyle=f"arc3,rad={bend}"
+            start,
+            end,
+            arrowstyle="-|>",
+            mutation_scale=7,
+            linewidth=0.8,
+            color="#333333",
+            connectionstyle=f"arc3,rad={bend}",
         )
     )
 
@@ -60,7 +66,9 @@ def draw(context):
             bar(axis, x, y, 3, PROMPT)
             bar(axis, x + 3, y, ROLLOUTS[i - 1][0], POLICY)
         mark = "right" if reward else "wrong"
-        axis.text(81, y + 1.1, str(reward), ha="center", va="center", fontsize=6.5, weight="bold" if reward else "normal")
+        axis.text(
+            81, y + 1.1, str(reward), ha="center", va="center", fontsize=6.5, weight="bold" if reward else "normal"
+        )
         axis.text(89, y + 1.1, f"{reward - mean:+.2f}", ha="center", va="center", fontsize=6.5)
         axis.text(75.5, y + 1.1, mark, ha="center", va="center", fontsize=6, color="#555555")
     arrow(axis, (31.5, 34.1), (43.2, 34.1))
@@ -69,7 +77,9 @@ def draw(context):
     axis.text(14, 17.6, "policy samples 7 plain rollouts", fontsize=6.5, ha="left", va="center")
     # right: one update
     axis.add_patch(
-        FancyBboxPatch((95.3, 7), 7.5, 27, boxstyle="round,pad=0.4", facecolor="#F2F2F2", edgecolor="#999999", linewidth=0.6)
+        FancyBboxPatch(
+            (95.3, 7), 7.5, 27, boxstyle="round,pad=0.4", facecolor="#F2F2F2", edgecolor="#999999", linewidth=0.6
+        )
     )
     axis.text(99, 20.5, "one clipped policy-gradient update", fontsize=7, rotation=270, ha="center", va="center")
     arrow(axis, (92.6, 20.5), (94.7, 20.5))

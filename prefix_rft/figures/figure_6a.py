@@ -24,7 +24,9 @@ LOOKS = [
 def shown(context):
     """The Prefix-RFT variants that the paper's figure has, by what they keep."""
     study = context.load(ABLATION)
-    keep = [m for m in study.trained() if m.kind == "prefix_rft" and m.config.prefix.keep in ("top", "random", "bottom")]
+    keep = [
+        m for m in study.trained() if m.kind == "prefix_rft" and m.config.prefix.keep in ("top", "random", "bottom")
+    ]
     if len(keep) < 2:
         raise UserError(f"config: ablation {ABLATION} has no variants of prefix.keep and prefix.keep_share to compare")
     return study, keep
@@ -37,7 +39,10 @@ def draw(context):
 def compare(study, members, key, title):
     """Scores by level on the left, a training curve on the right."""
     cells, temperature = cells_of(study)
-    looks = {m.run: dict(zip(("color", "marker", "linestyle"), look, strict=True)) for m, look in zip(members, LOOKS, strict=False)}
+    looks = {
+        m.run: dict(zip(("color", "marker", "linestyle"), look, strict=True))
+        for m, look in zip(members, LOOKS, strict=False)
+    }
     figure, axes = plt.subplots(1, 2, figsize=(style.DOUBLE, 2.5), gridspec_kw={"width_ratios": [1.35, 1]})
     columns, rows = [], []
     for split, level in cells:
