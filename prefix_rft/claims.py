@@ -1,9 +1,10 @@
 """The paper's claims, each put to our own runs.
 
-A claim is a difference that the paper reports as positive. It *holds* when the interval of the measured difference lies above 0, *does not
-hold* when it lies below 0, and is *undecided* when it contains 0. `claims` tests those that need nothing but the main comparison; `FURTHER`
-lists the others, the critics' among them, with the study that tests each (prefix_rft/paper_claims.py). The paper's numbers (Tables 1, 7 and 8, Qwen2.5-Math-7B, percentage points) stand beside ours for the sign; the sizes are of other models and
-problems and are not comparable.
+A claim is a difference that somebody reports as positive. It *holds* when the interval of the measured difference lies above 0, *does not
+hold* when it lies below 0, and is *undecided* when it contains 0. `claims` tests those that need nothing but the main comparison;
+`FURTHER` lists the others, the critics' among them, with the study that tests each (prefix_rft/paper_claims.py). The paper's
+numbers (Tables 1, 2, 7 and 8, percentage points) stand beside ours for the sign; the sizes are of other models and problems and are
+not comparable.
 """
 
 from dataclasses import dataclass

@@ -7,8 +7,8 @@
     table_7   pass@k at the largest k, from many samples of few problems
     table_8   the paper's controls
 
-The paper evaluates at temperature 0.6, so tables 1, 2 and 8 take the lowest that was evaluated. Its own numbers stand beside ours only where
-`published` of preset.yaml says so; otherwise the text above the table says what differs (`differs` of preset.yaml).
+The paper evaluates at temperature 0.6, so tables 1, 2 and 8 take the lowest that was evaluated. Its own numbers stand beside ours only
+where `published` of preset.yaml says so; otherwise the text above the table says what differs (`differs` of preset.yaml).
 """
 
 from dataclasses import dataclass

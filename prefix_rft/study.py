@@ -268,8 +268,9 @@ def load_study(
     preset_config, results, name=MAIN, seeds=None, override=None, method=None, only=None, evaluation="eval"
 ) -> Study:
     """Read a study. `seeds`: None takes the study's, else the preset's. `override`: the file given to the commands that made the
-    results (smoke.yaml), as it is part of every configuration's hash. `method`: only runs of this method, without base models;
-    nothing else has to exist. `only`: names of runs, likewise. `evaluation`: folder of the evaluations in `results`; None: nothing that is evaluated is asked for."""
+    results (smoke.yaml), as it is part of every configuration's hash. Parts of a study, for which nothing else has to exist:
+    `method`: only runs of this method, without base models; `only`: names of runs, likewise. `evaluation`: folder of the
+    evaluations in `results`; None: nothing that is evaluated is asked for."""
     preset_config, results = Path(preset_config), Path(results)
     if not results.is_dir():
         raise UserError(f"{results}: no such results folder")
@@ -324,7 +325,7 @@ def load_study(
     }
     if len(setups) > 1:
         raise UserError(
-            f"{results}/{evaluation}: {' and '.join(setups.values())} were evaluated under different setup/evaluation.yaml; evaluate all again"
+            f"{results}/{evaluation}: {' and '.join(setups.values())} were evaluated with different setup/*.yaml; evaluate all again"
         )
     _check_start(members, find)
     label, preset = str(values.get("label") or name), preset_config.parent.name

@@ -96,9 +96,9 @@ def main():
     given = f" with `--config {' '.join(args.config)}`" if args.config else ""
     head = (
         f"# What the targets of preset `{preset}` cost\n\n"
-        f"Made by `python scripts/costs.py {args.results} {args.out}` from the benchmark files of Snakemake{given}. CPU minutes are summed over"
-        " jobs, each on one thread; on N free cores a target takes about the Nth part. *Beyond `all`*: what it costs when the main comparison"
-        " is there already. Targets share runs, so the sums of two are more than both together.\n\n"
+        f"Made by `python scripts/costs.py {args.results} {args.out}` from the benchmark files of Snakemake{given}. CPU minutes are"
+        " summed over jobs, each on one thread; on N free cores a target takes about the Nth part. *Beyond `all`*: what it costs when the"
+        " main comparison is there already. Targets share runs, so the sums of two are more than both together.\n\n"
     )
     write_text(args.out, head + table(costs))
 

@@ -1,8 +1,8 @@
 """The paper's Figure 3b: on which problems the likelihood of the demonstrations grows.
 
-For every problem of the fixed subset: change of the demonstration's NLL between two snapshots (a fifth and three fifths of the run; the paper:
-steps 128 and 384 of 640) against its difficulty, the mean accuracy in between. Mean over seeds; outliers (Tukey's fences) are left out; the
-curve is LOWESS over 0.2 of the points.
+For every problem of the fixed subset: change of the demonstration's NLL between two snapshots (a fifth and three fifths of the run; the
+paper: steps 128 and 384 of 640) against its difficulty, the mean accuracy in between. Mean over seeds; outliers (Tukey's fences) are
+left out; the curve is LOWESS over 0.2 of the points.
 """
 
 import matplotlib.pyplot as plt

@@ -1,4 +1,4 @@
-"""The paper's Figure 6b: the cosine schedule of the prefix window against the uniform one (its claim: cosine is better, chiefly on AIME)."""
+"""The paper's Figure 6b: the cosine schedule against the uniform one (claim: cosine is better, on AIME above all)."""
 
 from ..errors import UserError
 from .figure_6a import compare
