@@ -41,6 +41,8 @@ COMMANDS = {
     "evaluate": ("evaluate", "sample a model on the benchmarks and score it"),
     "probe": ("probe", "likelihood of demonstrations and success rates of a run's snapshots"),
     "tables": ("tables", "tables of a study"),
+    "paper-table": ("paper_tables", "one table of the paper from our runs"),
+    "paper-claims": ("paper_claims", "every claim of the paper and of its critics, tested"),
     "figure": ("figures", "one figure"),
     "summary": ("summary", "print the main table, the claims and the path of the report"),
     "check": ("check", "validate the configuration of a preset before any work"),

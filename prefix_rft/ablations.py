@@ -20,12 +20,12 @@ import difflib
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 
-from .config import Run, load_run, merge, read_yaml, resolve
+from .config import Run, config_hash, load_run, merge, read_yaml, resolve
 from .errors import UserError
 
 PREFIX = "ablation_"
@@ -105,15 +105,18 @@ def files(folder) -> list[Path]:
 def read_ablations(folder, override=None) -> dict[str, Ablation]:
     """The ablations of the preset in `folder`, by name without the prefix. `override`: its section `ablations` is merged in; a run
     whose value is null there is left out. Raises `UserError` for what could not be trained."""
-    values, where = {}, {}
+    folder, values, where = Path(folder), {}, {}
     for file in files(folder):
         for name, spec in read_yaml(file).items():
             values[name], where[name] = spec, file
     values = merge(values, (read_yaml(override).get("ablations") or {}) if override else {})
     ordinary = run_names(folder)
-    out = {
-        name: _ablation(name, spec, where.get(name, override), Path(folder), override) for name, spec in values.items()
-    }
+    out = {}
+    for name, spec in values.items():
+        where.setdefault(name, override)
+        ablation = _ablation(name, spec, where[name], Path(folder), override)
+        entries = tuple(_own_file(e, folder, ordinary) for e in ablation.entries)
+        out[name] = replace(ablation, entries=entries)
     made = [e.run for a in out.values() for e in a.entries if e.extends]
     for a in out.values():
         for e in a.entries:
@@ -131,6 +134,17 @@ def read_ablations(folder, override=None) -> dict[str, Ablation]:
                     f"{at}: there is another run of this name; give the variant another, or leave out its changes"
                 )
     return out
+
+
+def _own_file(entry, folder, ordinary):
+    """A variant that the preset has a file of the same name for, with the same values, is that run."""
+    if entry.extends not in ordinary or entry.run not in ordinary:
+        return entry
+    sets = [f"{k}={_text(v)}" for k, v in entry.changes]
+    same = config_hash(load_run(folder / f"{entry.extends}.yaml", None, sets)) == config_hash(
+        load_run(folder / f"{entry.run}.yaml")
+    )
+    return replace(entry, extends=None, changes=()) if same else entry
 
 
 def _ablation(name, spec, where, folder, override):

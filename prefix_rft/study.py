@@ -96,7 +96,7 @@ class Member:
     results: Path
     seeds: list[int]
     samples: int = 0  # responses a problem
-    evaluation: str = "eval"  # folder of its evaluations in `results`
+    evaluation: str | None = "eval"  # folder of its evaluations in `results`
     meta: dict = field(default_factory=dict)  # seed -> {run.json, scores.json}
 
     def eval_dir(self, seed):
@@ -268,8 +268,9 @@ def load_study(
     preset_config, results, name=MAIN, seeds=None, override=None, method=None, only=None, evaluation="eval"
 ) -> Study:
     """Read a study. `seeds`: None takes the study's, else the preset's. `override`: the file given to the commands that made the
-    results (smoke.yaml), as it is part of every configuration's hash. `method`: only runs of this method, without base models;
-    nothing else has to exist. `only`: names of runs, likewise. `evaluation`: folder of the evaluations in `results`."""
+    results (smoke.yaml), as it is part of every configuration's hash. Parts of a study, for which nothing else has to exist:
+    `method`: only runs of this method, without base models; `only`: names of runs, likewise. `evaluation`: folder of the
+    evaluations in `results`; None: nothing that is evaluated is asked for."""
     preset_config, results = Path(preset_config), Path(results)
     if not results.is_dir():
         raise UserError(f"{results}: no such results folder")
@@ -293,7 +294,7 @@ def load_study(
         kind = kind_of(config)
         label = (values.get("labels") or {}).get(run) or labels.get(run) or KINDS.get(kind, run)
         members.append(Member(run, str(label), kind, config, results, seeds, evaluation=evaluation))
-        if config.base not in bases and method is None and only is None:
+        if config.base not in bases and method is None and only is None and evaluation is not None:
             bases.append(config.base)
     several = len(bases) > 1
     for base in reversed(bases):
@@ -311,17 +312,20 @@ def load_study(
             member.label = f"{member.label} ({member.run})"
         for seed in member.seeds:
             _check(member, seed)
+        if evaluation is None:
+            continue
         sizes = {m["scores"]["sampling"]["samples"] for m in member.meta.values()}
         if len(sizes) > 1:
             raise UserError(
                 f"{results}/{evaluation}/{member.run}: seeds have different numbers of samples a problem: {sorted(sizes)}"
             )
         member.samples = sizes.pop()
-    setups = {m["scores"].get("evaluation_hash"): member.run for member in members for m in member.meta.values()}
+    setups = {
+        (m["scores"] or {}).get("evaluation_hash"): member.run for member in members for m in member.meta.values()
+    }
     if len(setups) > 1:
         raise UserError(
-            f"{results}/{evaluation}: {' and '.join(setups.values())} were evaluated under different setup/evaluation.yaml;"
-            " evaluate all again"
+            f"{results}/{evaluation}: {' and '.join(setups.values())} were evaluated with different setup/*.yaml; evaluate all again"
         )
     _check_start(members, find)
     label, preset = str(values.get("label") or name), preset_config.parent.name
@@ -371,6 +375,9 @@ def _check_start(members, find):
 
 def _check(member, seed):
     """Read run.json and scores.json of one seed; refuse what does not belong together."""
+    if member.evaluation is None:
+        member.meta[seed] = {"scores": None, "run": check_run(member.run_dir(seed) / "run.json", member.config)}
+        return
     path = member.eval_dir(seed) / "scores.json"
     scores = read_json(path)
     record = None

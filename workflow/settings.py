@@ -18,8 +18,14 @@ from prefix_rft.errors import UserError
 from prefix_rft.tasks import get_task
 
 HERE = Path(__file__).parent
-# figure -> what it is drawn from; the names of the targets are in `figure_target`
-FIGURES = ("training", "figure_4", "pass_at_k", "comparison", "lr_sensitivity", "regimes")
+# what each is drawn from: `figure_inputs` in common.smk; the names of the targets: `figure_target`
+PAPER_FIGURES = (
+    *("figure_1", "figure_2", "figure_3a", "figure_3a_hard", "figure_3b", "figure_4"),
+    *("figure_5", "figure_6a", "figure_6b"),
+)
+MAIN_FIGURES = ("training", "figure_4", "pass_at_k", "comparison")  # need nothing but the main comparison
+FIGURES = (*PAPER_FIGURES, "training", "pass_at_k", "comparison", "lr_sensitivity", "regimes")
+PAPER_TABLES = ("table_1", "table_2", "table_4", "table_5", "table_7", "table_8")
 
 
 def reads_demos(run: Run) -> bool:
@@ -85,6 +91,8 @@ class Settings:
     ablations: dict[str, Ablation]
     lr_grid: dict | None
     finder: Runs
+    snapshots: int  # of setup/probe.yaml
+    probe_demos: str
     _runs: dict[str, Run] = field(default_factory=dict, repr=False, compare=False)
 
     def run(self, name: str) -> Run:
@@ -154,6 +162,9 @@ def load_settings(config: dict) -> Settings:
     sources = {resolve(f"{folder}/setup/demos/{d}.yaml", override, "demos").get("source", d) for d in demos}
     ablations = {PREFIX + name: a for name, a in read_ablations(folder, override).items()}
     finder = Runs(folder, override)
+    probe = (
+        resolve(f"{folder}/setup/probe.yaml", override, "probe") if Path(f"{folder}/setup/probe.yaml").exists() else {}
+    )
     settings = Settings(
         preset=config["preset"],
         folder=folder,
@@ -175,6 +186,8 @@ def load_settings(config: dict) -> Settings:
         ablations=ablations,
         lr_grid=preset.get("lr_grid"),
         finder=finder,
+        snapshots=int(probe.get("snapshots", 10)),
+        probe_demos=str(probe.get("demos", "")),
     )
     check_names(settings, file)
     return settings

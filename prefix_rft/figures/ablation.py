@@ -12,7 +12,7 @@ from matplotlib.ticker import NullLocator
 
 from ..errors import UserError
 from ..statistics import paired_difference, score_interval
-from ..study import known, paired_scores
+from ..study import KINDS, known, paired_scores
 from ..tables import split_name
 from . import style
 
@@ -23,8 +23,9 @@ SERIES = [
     (style.GREEN, "D", (0, (3, 1, 1, 1, 1, 1))),
     *style.SPARE,
 ]
-# a series that is a method looks as that method does everywhere
-METHODS = {"Prefix-RFT": "prefix_rft", "SFT": "sft", "RFT": "rft", "SFT then RFT": "sft_then_rft", "LUFFY": "luffy"}
+METHODS = {
+    label: kind for kind, label in KINDS.items()
+}  # a series that is a method looks as that method does everywhere
 
 
 def cells_of(study):
@@ -77,7 +78,7 @@ def series_looks(ablation):
         if name in METHODS:
             out[name] = dict(zip(("color", "marker", "linestyle"), style.LOOKS[METHODS[name]], strict=True))
             used.add((out[name]["color"], out[name]["marker"]))
-    spare = [s for s in [*SERIES, *style.MORE] if (s[0], s[1]) not in used]
+    spare = [s for s in SERIES if (s[0], s[1]) not in used]
     for name, look in zip((n for n in names if n not in out), spare * 4, strict=False):
         out[name] = dict(zip(("color", "marker", "linestyle"), look, strict=True))
     return out

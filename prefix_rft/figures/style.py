@@ -44,14 +44,6 @@ LOOKS = {
     "prefix_rft_static": ("#F4A582", "2", (0, (8, 1, 2, 1))),
 }
 SPARE = [(SKY, "P", (0, (6, 2))), (BLACK, "v", (0, (1, 2))), (YELLOW, "h", (0, (8, 2))), (GREY, "d", (0, (2, 2)))]
-# where many series meet: colours return with other markers and dashes
-MORE = [
-    (BLUE, "<", (0, (1, 1))),
-    (VERMILION, ">", (0, (3, 2))),
-    (GREEN, "p", (0, (6, 1, 1, 1))),
-    (PURPLE, "H", (0, (1, 3))),
-    (ORANGE, "X", (0, (2, 2, 1, 2))),
-]
 
 _RC = {
     "font.family": "sans-serif",

@@ -14,7 +14,16 @@ os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.env
 
 from prefix_rft.benchmarks import entry_hash, scoring_hash
 from prefix_rft.errors import UserError
-from settings import FIGURES, clear_of, figure_target, load_settings, reads_demos
+from settings import (
+    FIGURES,
+    MAIN_FIGURES,
+    PAPER_FIGURES,
+    PAPER_TABLES,
+    clear_of,
+    figure_target,
+    load_settings,
+    reads_demos,
+)
 
 try:
     S = load_settings(config)
@@ -33,7 +42,21 @@ OVERRIDE_FLAG = f"--override {S.override}" if S.override else ""
 BASES = list(dict.fromkeys(S.run(r).base for r in S.runs))
 DEMOS = list(dict.fromkeys(S.run(r).demos for r in S.runs if reads_demos(S.run(r))))
 USED_SUBSETS = [s for s in dict.fromkeys(S.run(r).train_split for r in S.runs) if s in S.subsets]
-MAIN_FIGURES = [name for name in FIGURES if name not in ("lr_sensitivity", "regimes")]
+# comparisons whose runs start from another base model (Figure 5)
+OTHER_BASES = [k for k, s in S.studies.items() if not set(BASES) & {S.run(r).base for r in s["runs"]}]
+WIDEST = "methods" if "methods" in S.studies else "main"  # Table 1 has every method
+if "controls" not in S.studies:
+    PAPER_TABLES = [name for name in PAPER_TABLES if name != "table_8"]
+# what the claims of the paper and of its critics speak of
+CLAIM_STUDIES = [
+    "main",
+    *[name for name in ("methods", "controls") if name in S.studies],
+    *OTHER_BASES,
+    *[f"ablation_{n}" for n in ("entropy", "schedule", "quantity", "quality", "estimator", "group", "reward_noise")],
+    "pass_at_k",
+    "probes",
+]
+CLAIM_STUDIES = [n for n in CLAIM_STUDIES if not n.startswith("ablation_") or n in S.ablations]
 
 
 wildcard_constraints:
@@ -256,9 +279,71 @@ def figure_inputs(name):
     if name == "regimes":
         shown = [name for name, s in S.studies.items() if s.get("regime", True)]
         return [table(study, "paired", "csv") for study in ["main", *shown]]
+    if name == "figure_1":
+        return []
+    if name == "figure_2":
+        return deep_inputs()
+    if name in ("figure_3a", "figure_3a_hard", "figure_3b"):
+        return probe_inputs()
+    if name == "figure_5":
+        return [f"{RESULTS}/tables/{study}.csv" for study in ["main", *OTHER_BASES]]
+    if name == "figure_6a":
+        return [*study_inputs("ablation_entropy"), *S.ablation_files()]
+    if name == "figure_6b":
+        return [*run_results(["prefix_rft", "schedule_uniform"], study_seeds("ablation_schedule")), *S.ablation_files()]
     if name == "comparison":
         return [f"{RESULTS}/tables/main.csv", *study_inputs("main")]
     return study_inputs("main")
+
+
+def with_configs(runs):
+    return list(dict.fromkeys(f for r in runs for f in S.run_files(r)))
+
+
+def deep_inputs():
+    """Many samples of few problems: base models and runs of the main comparison."""
+    files = expand(
+        f"{RESULTS}/pass_at_k/{{run}}/seed{{seed}}/{{file}}",
+        run=BASES + S.runs,
+        seed=SEEDS,
+        file=["scores.json", "samples.parquet"],
+    )
+    return [*files, *models(S.runs, SEEDS), *with_configs(S.runs)]
+
+
+def probe_inputs():
+    """Snapshots of the runs of the main comparison, probed."""
+    files = expand(
+        f"{RESULTS}/probes/{{run}}/seed{{seed}}/{{file}}", run=S.runs, seed=SEEDS, file=["probe.parquet", "probe.json"]
+    )
+    return [*files, *models(S.runs, SEEDS), *with_configs(S.runs)]
+
+
+def paper_table_inputs(name):
+    if name == "table_1":
+        return [f"{RESULTS}/tables/{WIDEST}.csv"]
+    if name == "table_2":
+        return [f"{RESULTS}/tables/{study}.csv" for study in (WIDEST, "ablation_quantity", "ablation_quality")]
+    if name == "table_4":
+        ours = [r for r in S.runs if S.run(r).method == "prefix_rft"]
+        return [*models(ours, SEEDS), *metrics(ours, SEEDS), *with_configs(ours)]
+    if name == "table_5":
+        return [f"{RESULTS}/tables/paired.csv", f"{RESULTS}/tables/main.csv"]
+    if name == "table_7":
+        return deep_inputs()
+    return study_inputs("controls")
+
+
+def paper_claims_inputs():
+    files = [*deep_inputs(), *probe_inputs(), *S.ablation_files()]
+    for study in CLAIM_STUDIES:
+        if study not in ("pass_at_k", "probes"):
+            files += study_inputs(study)
+    return list(dict.fromkeys(files))
+
+
+def figure_category(name):
+    return "Paper" if name in PAPER_FIGURES else "Figures"
 
 
 def figure_label(name):

@@ -83,7 +83,7 @@ for name in FIGURES:
             png=report(
                 f"{RESULTS}/figures/{name}.png",
                 caption=f"../report/{name}.rst",
-                category="Figures",
+                category=figure_category(name),
                 labels={"figure": figure_label(name)},
             ),
             csv=f"{RESULTS}/figures/{name}.csv",
