@@ -19,7 +19,7 @@ from tests.test_figures import command
 from tests.test_tables import rows
 from tests.test_workflow import plan
 
-PRESETS = sorted(p.parent for p in (ROOT / "config").glob("*/preset.yaml"))
+PRESETS = sorted(p.parent for p in (ROOT / "config").glob("*/ablations.yaml"))
 NAMES = {"entropy", "schedule", "quantity", "quality", "estimator", "group", "sft_budget", "reward_noise", "lr"}
 TINY = ROOT / "config/tiny"
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import synthetic
 
-from prefix_rft import claims, study, summary, tables
-from prefix_rft.config import config_hash
+from prefix_rft import claims, summary, tables
+from prefix_rft.config import config_hash, load_run
 from prefix_rft.errors import UserError
 from prefix_rft.io import read_parquet, write_parquet
 
@@ -115,7 +115,7 @@ def test_another_study_has_its_own_files_and_hashes(made):
     assert {r["method"] for r in rows(results / "tables" / "few.csv")} == {"base", "rft", "prefix_rft"}
     assert {r["rival"] for r in rows(results / "tables" / "few.paired.csv")} == {"base", "rft"}
     record = json.loads((results / "tables" / "few.runs.json").read_text())
-    config = study.load_run(results.parent.parent / "config" / "tiny" / "rft.yaml")
+    config = load_run(results.parent.parent / "config" / "tiny" / "rft.yaml")
     assert record["runs"]["rft"]["1"]["config_hash"] == config_hash(config)
     assert record["runs"]["rft"]["1"]["model_sha256"] == "weights of rft 1"
 

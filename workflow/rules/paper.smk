@@ -46,7 +46,8 @@ rule probe:
         problems=problems(["train"]),
         demos=f"{RESULTS}/data/demos.{S.probe_demos}.parquet",
         record=rules.train.output.record,
-        replay=rules.replay.output,
+        replay=rules.replay.output.record,
+        snapshots=rules.replay.output.snapshots,
     output:
         table=f"{RESULTS}/probes/{{run}}/seed{{seed}}/probe.parquet",
         note=f"{RESULTS}/probes/{{run}}/seed{{seed}}/probe.json",
@@ -60,7 +61,7 @@ rule probe:
     params:
         override=OVERRIDE_FLAG,
         data=subpath(input.data, parent=True),
-        replay=f"{RESULTS}/replay/{{run}}/seed{{seed}}",
+        replay=subpath(input.replay, parent=True),
         out=subpath(output.table, parent=True),
     shell:
         "python -m prefix_rft probe --config {input.config} {params.override} --run {wildcards.run} --seed {wildcards.seed}"
