@@ -20,7 +20,7 @@ Made from the code by `python scripts/configuration_docs.py`. A key that is not 
 * `config/config.yaml`: preset, seeds, smoke (`--config preset=… seeds=[0,1] smoke=true` on the command line).
 * `config/<preset>/preset.yaml`: runs, studies, labels; its keys are described in `workflow/schemas/preset.schema.yaml`.
 * `config/<preset>/<run>.yaml`: one training run (below). `extends: FILE` takes over its keys; a name with `_` in front is no run.
-* `config/ablations.yaml`, `config/<preset>/ablations.yaml`: runs that differ from one of those in a few keys ([how](../workflow/README.md)).
+* `config/ablations.yaml`, `config/<preset>/ablations.yaml`: runs that differ in a few keys ([how](../workflow/README.md)).
 * `config/<preset>/setup/`: data, base models, demonstration sets, evaluation.
 * `config/<preset>/smoke.yaml`: sections that win with `smoke=true`: `run`, `run_<method>`, `data`, `base`, `demos`, `evaluation`, `probe`,
   `ablations`, `preset`.
