@@ -192,7 +192,7 @@ FURTHER = (
     Claim("One prefixed rollout of 8 beats eight", "openings", "ablation_group", rival="group_8"),
     *(
         Claim(
-            f"It beats RFT when {share} % of the verdicts are wrong",
+            f"It beats RFT when {int(share)} % of the verdicts are wrong",
             "critics: noisy rewards",
             "ablation_reward_noise",
             f"reward_noise_prefix_{share}",
@@ -350,13 +350,13 @@ def further(study, name=MAIN):
     """Rows of the claims of FURTHER that one study tests; a run that the study does not have leaves its claim untested."""
     rows = []
     for claim in (c for c in FURTHER if c.study == name):
-        if claim.measure is not None:
-            rows.append(MEASURES[claim.measure](claim, study))
-            continue
         ours, rival = (member_of(study, run) for run in (claim.ours, claim.rival))
-        if ours is None or rival is None:
+        if ours is None or (rival is None and claim.rival is not None):
             missing = claim.ours if ours is None else claim.rival
             rows.append(row_of(claim, reason=f"study {study.name} has no run {missing}"))
+            continue
+        if claim.measure is not None:
+            rows.append(MEASURES[claim.measure](claim, study))
             continue
         metric, temperature = f"{claim.family}@{study.samples}", max(t for _, _, t in study.cells(per_level=False))
         split = next(iter(study.cells(per_level=False)))[0]

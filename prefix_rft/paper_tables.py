@@ -271,7 +271,7 @@ def table_8(source):
 TABLES = {f.__name__: f for f in (table_1, table_2, table_4, table_5, table_7, table_8)}
 
 
-def setting(preset, name):
+def setting(preset):
     """What the reader has to know before comparing with the paper."""
     model = preset.get("published")
     if model:
@@ -286,7 +286,6 @@ def main(args):
     source = Source(args.preset_config, args.results, MAIN, args.seeds, args.override)
     table = TABLES[args.name](source)
     write_csv(args.out.with_suffix(".csv"), list(dict.fromkeys(k for r in table.rows for k in r)), table.rows)
-    text = (
-        f"## {table.title}\n\n{source.preset.get('label', '')}. {table.note}. {setting(source.preset, args.name)}\n\n"
-    )
+    label = f"{source.preset['label']}. " if source.preset.get("label") else ""
+    text = f"## {table.title}\n\n{label}{table.note}. {setting(source.preset)}\n\n"
     write_text(args.out.with_suffix(".md"), text + markdown(table.header, table.lines))

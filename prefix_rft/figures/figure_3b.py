@@ -28,9 +28,7 @@ def draw(context):
         grid = np.linspace(x[keep].min(), x[keep].max(), 40)
         axis.plot(100 * grid, lowess(x[keep], y[keep], 0.2, grid), color=look["color"], linewidth=1.6)
         axis.set_title(t.member.label, loc="left")
-        axis.text(
-            0.03, 0.03, f"steps {start} to {end}", transform=axis.transAxes, fontsize=6, color="#555555", va="bottom"
-        )
+        axis.set_title(f"steps {start}\u2013{end}", loc="right", fontsize=5.5, color="#555555")
         for i, problem in enumerate(t.problems):
             rows.append(
                 dict(method=t.member.run, problem=problem, level=t.levels[i], accuracy=x[i], change=y[i])

@@ -41,7 +41,7 @@ def panels_of(study):
             intervals = [score_interval(*known(counts.levels, counts.scores(f"pass@{k}"))) for k in grid]
             mean, low, high = (np.array([getattr(i, part) for i in intervals]) for part in ("mean", "low", "high"))
             axis.plot(grid, 100 * mean, label=member.label, **{**style.line_look(look), **style.point_look(look)})
-            style.band(axis, grid, 100 * low, 100 * high, look)
+            style.band(axis, grid, 100 * low, 100 * high, look, 0.15 if len(study.members) < 5 else 0.09)
             name = split_name(split, level)
             for k, i in zip(grid, intervals, strict=True):
                 rows.append(
