@@ -5,11 +5,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from prefix_rft import base_hub
+from prefix_rft.benchmarks import Benchmark, Benchmarks
 from prefix_rft.config import Run, describe
+from prefix_rft.demo_filters import MathDemosConfig
 from prefix_rft.evaluate import Evaluation
 from prefix_rft.io import write_text
 from prefix_rft.methods import method_class, names
-from prefix_rft.tasks import registers
+from prefix_rft.subsets import SubsetConfig
+from prefix_rft.tasks import math, registers
+from prefix_rft.teacher import TeacherConfig
 
 HEAD = """# Configuration
 
@@ -18,8 +23,10 @@ Made from the code by `python scripts/configuration_docs.py`. A key that is not 
 * `config/config.yaml`: preset, seeds, smoke (`--config preset=… seeds=[0,1] smoke=true` on the command line).
 * `config/<preset>/preset.yaml`: runs, studies, labels; its keys are described in `workflow/schemas/preset.schema.yaml`.
 * `config/<preset>/<run>.yaml`: one training run (below). `extends: FILE` takes over its keys; a name with `_` in front is no run.
-* `config/<preset>/setup/`: data, base models, demonstration sets, evaluation.
-* `config/<preset>/smoke.yaml`: sections `run`, `run_<method>`, `data`, `base`, `demos`, `evaluation` that win with `smoke=true`.
+* `config/<preset>/setup/`: data, base models, demonstration sets, evaluation; benchmarks, teachers and subsets of the paper presets.
+* `config/benchmarks.yaml`: the table of benchmarks, an entry each. `config/templates/`: prompt templates.
+* `config/<preset>/smoke.yaml`: sections `run`, `run_<method>`, `data`, `base`, `demos`, `evaluation`, `benchmarks`, `teachers`, `subsets`
+  that win with `smoke=true`.
 
 Values that the paper leaves open have the word *unknown* in their description; ours is the default.
 """
@@ -30,6 +37,16 @@ another run's hash):
 SECTIONS = [
     ("Evaluation: `setup/evaluation.yaml`, `setup/validation.yaml`", Evaluation),
     ("Data of task `registers`: `setup/data.yaml` of preset tiny", registers.DataConfig),
+    ("Data of task `math`: `setup/data.yaml` of the paper presets", math.DataConfig),
+    (
+        "Demonstration sets: `setup/demos/<name>.yaml` (task `math`; other tasks have the first seven keys)",
+        MathDemosConfig,
+    ),
+    ("Problems chosen from others: `setup/subsets/<name>.yaml`", SubsetConfig),
+    ("Demonstrations from a model: `setup/teachers/<name>.yaml`", TeacherConfig),
+    ("Base models from the hub: `setup/bases/<name>.yaml`", base_hub.BaseConfig),
+    ("An entry of `config/benchmarks.yaml`", Benchmark),
+    ("How benchmarks are sampled: `setup/benchmarks.yaml`", Benchmarks),
 ]
 
 
