@@ -5,13 +5,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from prefix_rft import base_hub
+from prefix_rft.benchmarks import Benchmark, Benchmarks
 from prefix_rft.config import Run, describe
-from prefix_rft.demos import DemosConfig
+from prefix_rft.demo_filters import MathDemosConfig
 from prefix_rft.evaluate import Evaluation
 from prefix_rft.io import write_text
 from prefix_rft.methods import method_class, names
 from prefix_rft.probe import Probe
-from prefix_rft.tasks import registers
+from prefix_rft.subsets import SubsetConfig
+from prefix_rft.tasks import math, registers
+from prefix_rft.teacher import TeacherConfig
 
 HEAD = """# Configuration
 
@@ -22,7 +26,8 @@ Made from the code by `python scripts/configuration_docs.py`. A key that is not 
 * `config/<preset>/<run>.yaml`: one training run (below). `extends: FILE` takes over its keys; a name with `_` in front is no run.
 * `config/ablations.yaml`, `config/<preset>/ablations.yaml`: runs that differ from one of those in a few keys
   ([how](../workflow/README.md)).
-* `config/<preset>/setup/`: data, base models, demonstration sets, evaluation.
+* `config/<preset>/setup/`: data, base models, demonstration sets, evaluation; benchmarks, teachers and subsets of the paper presets.
+* `config/benchmarks.yaml`: the table of benchmarks, an entry each. `config/templates/`: prompt templates.
 * `config/<preset>/smoke.yaml`: sections that win with `smoke=true`: `run`, `run_<method>`, `data`, `base`, `demos`, `evaluation`,
   `probe`, `benchmarks`, `teachers`, `subsets`, `ablations`, `preset`.
 
@@ -35,8 +40,17 @@ another run's hash):
 SECTIONS = [
     ("Evaluation: `setup/evaluation.yaml`, `setup/validation.yaml`, `setup/pass_at_k.yaml`", Evaluation),
     ("Snapshots: `setup/probe.yaml`", Probe),
-    ("A demonstration set: `setup/demos/<name>.yaml`", DemosConfig),
     ("Data of task `registers`: `setup/data.yaml` of preset tiny", registers.DataConfig),
+    ("Data of task `math`: `setup/data.yaml` of the paper presets", math.DataConfig),
+    (
+        "Demonstration sets: `setup/demos/<name>.yaml` (task `math`; other tasks have the keys down to `max_broken`)",
+        MathDemosConfig,
+    ),
+    ("Problems chosen from others: `setup/subsets/<name>.yaml`", SubsetConfig),
+    ("Demonstrations from a model: `setup/teachers/<name>.yaml`", TeacherConfig),
+    ("Base models from the hub: `setup/bases/<name>.yaml`", base_hub.BaseConfig),
+    ("An entry of `config/benchmarks.yaml`", Benchmark),
+    ("How benchmarks are sampled: `setup/benchmarks.yaml`", Benchmarks),
 ]
 
 
