@@ -57,6 +57,10 @@ class Benchmark:
         if self.metric.startswith("avg") and self.samples != int(self.metric[4:]):
             raise ValueError(f"samples: {self.samples} does not fit metric {self.metric}")
 
+    def metric_of(self, samples: int) -> str:
+        """The metric with another number of samples than the entry's own: avg@32 with 2 samples is avg@2."""
+        return self.metric if samples == self.samples or not self.metric.startswith("avg") else f"avg@{samples}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmarks:
@@ -64,7 +68,9 @@ class Benchmarks:
 
     table: str = opt(..., "file with the entries")
     names: list[str] = opt(..., "entries of it that the preset is scored on")
-    clear_of: list[str] = opt([], "entries that training problems are compared with; a change of it makes new training data")
+    clear_of: list[str] = opt(
+        [], "entries that training problems are compared with; a change of it makes new training data"
+    )
     template: str = opt(..., "prompt template, as in training")
     choice_template: str = opt(..., "text of a multiple-choice question, with {question} and {choices}")
     max_response: int = opt(8192, "response limit in tokens", ge=1)
@@ -112,7 +118,9 @@ def scoring_hash(path, override=None) -> str:
     """Identity of how responses are sampled: what in the preset's settings changes a score."""
     values = resolve(path, override, "benchmarks")
     blind = ("table", "names", "clear_of", "limit", "check_counts", "choice_template", "max_rows", "save_rows")
-    return hash_of([{k: v for k, v in values.items() if k not in blind}, read_template(values.get("template")).text])[:16]
+    return hash_of([{k: v for k, v in values.items() if k not in blind}, read_template(values.get("template")).text])[
+        :16
+    ]
 
 
 # ----------------------------------------------------------------------------------------------------------- problems
