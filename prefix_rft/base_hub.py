@@ -44,7 +44,7 @@ def make(config: BaseConfig, data: Path, out: Path) -> dict:
         if not (folder / "config.json").exists():
             raise UserError(f"key 'path' = {config.path!r}: is not a model folder: it has no config.json")
     else:
-        folder, commit = fetch_model(config.name, config.revision, "key 'name'")
+        folder, commit = fetch_model(config.name, config.revision, "key name")
         origin = {"name": config.name, "revision": commit}
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)

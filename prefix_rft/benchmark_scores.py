@@ -188,7 +188,7 @@ def main(args):
             "entry_hash": about["entry_hash"],
             "origin": about["origin"],
             "verifier": entry.verifier,
-            "metric": entry.metric,
+            "metric": entry.metric_of(samples),
             "group": entry.group,
             "engine": config.engine,
             "versions": versions(),
@@ -198,7 +198,7 @@ def main(args):
             "data": {f"problems.{args.benchmark}.parquet": same["problems"]},
             "template": {"file": config.template, "sha256": template.sha256, "example": tokenizer.decode(prompts[0])},
             "choice_template_sha256": about["choice_template_sha256"],
-            "results": summarise(rows, entry.metric, samples),
+            "results": summarise(rows, entry.metric_of(samples), samples),
             "diagnostics": report,
         },
     )

@@ -81,8 +81,12 @@ def average(matrices):
     if seeds > 1:
         parts.append((per_seed.var(ddof=1) / seeds, seeds - 1))
     variance, mean = sum(v for v, _ in parts), float(per_seed.mean())
-    if variance == 0:
-        return mean, mean, mean
+    if (
+        variance == 0
+    ):  # nothing but right or nothing but wrong answers: the guard of score_interval, benchmark by benchmark
+        intervals = [score_interval(x) for x in matrices]
+        reach = np.sqrt(sum(max(i.high - i.mean, i.mean - i.low) ** 2 for i in intervals)) / count
+        return mean, float(max(mean - reach, 0)), float(min(mean + reach, 1))
     df = variance**2 / sum(v**2 / d for v, d in parts)
     reach = stats.t.ppf((1 + LEVEL) / 2, df) * np.sqrt(variance)
     return mean, float(max(mean - reach, 0)), float(min(mean + reach, 1))
@@ -121,7 +125,7 @@ def rows_of(args, config, entries):
                 "label": labels.get(run, run),
                 "benchmark": name,
                 "group": entry.group,
-                "metric": entry.metric,
+                "metric": entry.metric_of(config.samples or entry.samples),
             }
             numbers = {"mean": interval.mean, "ci_low": interval.low, "ci_high": interval.high}
             out.append(common | numbers | {"n_seeds": len(seeds), "n_problems": x.shape[1], "timed_out": lost})

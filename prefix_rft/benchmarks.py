@@ -57,6 +57,10 @@ class Benchmark:
         if self.metric.startswith("avg") and self.samples != int(self.metric[4:]):
             raise ValueError(f"samples: {self.samples} does not fit metric {self.metric}")
 
+    def metric_of(self, samples: int) -> str:
+        """The metric with another number of samples than the entry's own: avg@32 with 2 samples is avg@2."""
+        return self.metric if samples == self.samples or not self.metric.startswith("avg") else f"avg@{samples}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Benchmarks:

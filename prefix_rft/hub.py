@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 4  # for everything that a network can spoil
 WAIT = 1.0  # seconds before the second attempt; doubled before each further one
 CLIENTS = ("httpx", "httpx2", "httpcore", "httpcore2")  # what huggingface_hub's connections are made with
-GATED = "{}: is behind a form; accept it on the hub's page of the data set and set HF_TOKEN, or give a local copy with key 'path'"
+GATED = "{}: is behind a form; accept it on the hub's page of the data set and set HF_TOKEN, or give a local copy with key {}.path"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -142,7 +142,7 @@ def _download(source: Source, where):
         return datasets.load_dataset_builder(source.name, source.subset, revision=commit)
 
     try:
-        builder = _attempts(resolve, f"{where}: {source.name}")
+        builder = _attempts(resolve, where, source.name)
     except ValueError as e:  # an unknown subset
         raise UserError(f"{where}.subset = {source.subset!r}: {_short(e)}") from e
     splits = {str(k): v for k, v in (builder.config.data_files or {}).items()}
@@ -181,7 +181,7 @@ def _index(kind, name, revision, where):
         get = api.dataset_info if kind == "dataset" else api.model_info
         return get(name, revision=revision, files_metadata=True)
 
-    info = _attempts(ask, f"{where}: {name} (revision {revision})")
+    info = _attempts(ask, where, f"{name} (revision {revision})")
     index = {}
     for s in info.siblings:
         index[s.rfilename] = (s.lfs.sha256, "sha256") if s.lfs else (s.blob_id, "git")
@@ -200,7 +200,7 @@ def _file(kind, name, commit, path, index, where) -> Path:
         def get(force=attempt > 0):
             return Path(hf_hub_download(name, path, repo_type=kind, revision=commit, force_download=force))
 
-        local = _attempts(get, f"{where}: {name}, file {path}")
+        local = _attempts(get, where, f"{name}, file {path}")
         found = hash_file(local) if algorithm == "sha256" else _git_hash(local)
         if expected is None or found == expected:
             return local
@@ -219,8 +219,9 @@ def _git_hash(path):
     return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
-def _attempts(call, what):
+def _attempts(call, where, what):
     """`call()`, again after what a network may do; every error that is left is one line that says what to do."""
+    what = f"{where}: {what}"
     from huggingface_hub import errors
 
     for attempt in range(ATTEMPTS):
@@ -229,16 +230,16 @@ def _attempts(call, what):
         except errors.RevisionNotFoundError as e:
             raise UserError(f"{what}: there is no such revision on the hub") from e
         except errors.GatedRepoError as e:  # it is a RepositoryNotFoundError too
-            raise UserError(GATED.format(what)) from e
+            raise UserError(GATED.format(what, where)) from e
         except (errors.RepositoryNotFoundError, errors.EntryNotFoundError) as e:
             raise UserError(
                 f"{what}: there is no such repository or file on the hub (or it is private: set HF_TOKEN)"
             ) from e
         except errors.OfflineModeIsEnabled as e:
-            raise UserError(f"{what}: HF_HUB_OFFLINE is set; unset it, or give a local copy with key 'path'") from e
+            raise UserError(f"{what}: HF_HUB_OFFLINE is set; unset it, or give a local copy with {where}.path") from e
         except Exception as e:
             if "is a gated dataset" in str(e):  # datasets says it in words of its own
-                raise UserError(GATED.format(what)) from e
+                raise UserError(GATED.format(what, where)) from e
             if (
                 not isinstance(e, (errors.HfHubHTTPError, OSError))
                 and type(e).__module__.partition(".")[0] not in CLIENTS
@@ -249,7 +250,7 @@ def _attempts(call, what):
                 log.warning("%s: attempt %d of %d: %s", what, attempt + 1, ATTEMPTS, _short(e))
                 time.sleep(WAIT * 2**attempt)
     raise UserError(
-        f"{what}: cannot be fetched after {ATTEMPTS} attempts: {_short(last)}; without a network give a local copy with key 'path'"
+        f"{what}: cannot be fetched after {ATTEMPTS} attempts: {_short(last)}; without a network give a local copy with {where}.path"
     ) from last
 
 

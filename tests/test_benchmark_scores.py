@@ -260,7 +260,7 @@ def test_table_has_every_run_and_average_with_intervals(world, capsys):
 def test_average_weighs_benchmarks_alike_and_its_interval_covers(world):
     rng = np.random.default_rng(0)
     mean, low, high = benchmark_table.average([np.ones((2, 10)), np.zeros((2, 1000))])
-    assert mean == 0.5 and (low, high) == (0.5, 0.5)
+    assert mean == 0.5 and 0.3 < low < 0.5 < high < 0.7  # ten problems without a miss are no proof
     inside = 0
     for _ in range(300):  # two benchmarks with true means 0.3 and 0.6, three seeds with an effect of their own
         effect = rng.normal(0, 0.02, (3, 1))

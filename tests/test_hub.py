@@ -102,7 +102,7 @@ def test_a_connection_that_always_breaks_off_is_an_error_and_leaves_no_rows(hub,
     hub.add("dataset", "a/hopeless", {DATA: parquet(ROWS)})
     hub.faults[DATA] = Fault("cut", times=10**6)
     with pytest.raises(
-        UserError, match=r"x: a/hopeless, file data/test.*cannot be fetched after 4 attempts.*key 'path'"
+        UserError, match=r"x: a/hopeless, file data/test.*cannot be fetched after 4 attempts.*with x.path"
     ):
         fetch(source("a/hopeless"), "x")
 
@@ -153,7 +153,7 @@ def test_errors_name_the_key_and_what_is_there(hub, changes, message):
 def test_a_gated_data_set_says_what_to_do(hub, monkeypatch):
     hub.add("dataset", "a/gated", {DATA: parquet(ROWS[:3])}, gated=True)
     monkeypatch.delenv("HF_TOKEN", raising=False)
-    with pytest.raises(UserError, match="behind a form; accept it .* HF_TOKEN, or give a local copy with key 'path'"):
+    with pytest.raises(UserError, match="behind a form; accept it .* HF_TOKEN, or give a local copy with x.path"):
         fetch(source("a/gated"), "x")
 
 
@@ -171,7 +171,7 @@ def test_offline_the_command_ends_in_one_line(tmp_path):
     assert done.stdout.startswith(
         "table.yaml: aime24.source: a/b (revision main): cannot be fetched after 4 attempts"
     ), done
-    assert "give a local copy with key 'path'" in done.stdout and done.stdout.count("\n") == 1
+    assert "give a local copy with table.yaml: aime24.source.path" in done.stdout and done.stdout.count("\n") == 1
 
 
 # ------------------------------------------------------------------------------------------------------- local files

@@ -182,7 +182,7 @@ def gsm8k(config: DataConfig) -> list[dict]:
     ood = config.ood
     source = Source(name=ood.name, subset=ood.subset, split="test", revision=ood.revision, path=ood.path)
     try:
-        fetched = fetch(source, "key 'ood'")
+        fetched = fetch(source, "key ood")
     except ImportError as e:
         raise UserError(f"{ood.name} needs the package datasets: pip install -r requirements/smollm2.txt") from e
     except UserError as e:

@@ -113,7 +113,7 @@ class Math(Task):
 
     def make(self, config: DataConfig, out: Path) -> dict:
         template = read_template(config.template)
-        fetched = fetch(config.source, "key 'source'")
+        fetched = fetch(config.source, "key source")
         numbered, counts = self._rows(config, fetched)
         rows, dropped, compared = self._clean(config, numbered, out, counts)
         rng = random.Random(config.seed)
