@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from . import __version__
+from .ablations import NOT_RUNS, Runs
 from .config import load, load_run, read_yaml
 from .errors import UserError
 from .io import read_json, write_json
@@ -22,14 +23,26 @@ def add_arguments(parser):
 
 def check_preset(folder: Path, override=None) -> int:
     """Load every configuration file in `folder`; returns how many. Raises the first `UserError`."""
-    from . import base, benchmarks, data, evaluate, subsets, teacher
+    from . import base, benchmarks, data, evaluate, probe, subsets, teacher
     from .templates import read_template
 
     if not folder.is_dir():
         raise UserError(f"{folder}: no such preset folder")
     setup = folder / "setup"
     if override is not None:
-        known = {"preset", "run", "data", "base", "demos", "evaluation", "benchmarks", "teachers", "subsets"}
+        known = {
+            "preset",
+            "run",
+            "data",
+            "base",
+            "demos",
+            "evaluation",
+            "benchmarks",
+            "teachers",
+            "subsets",
+            "probe",
+            "ablations",
+        }
         for key in read_yaml(override):
             if key not in known and not key.startswith("run_"):
                 raise UserError(f"{override}: unknown section {key!r}; known: {', '.join(sorted(known))}, run_<method>")
@@ -40,6 +53,8 @@ def check_preset(folder: Path, override=None) -> int:
     def of_setup(file):
         if file.name == "benchmarks.yaml":
             benchmarks.load_benchmarks(file, override)
+        elif file.name == "probe.yaml":
+            load(probe.Probe, file, override, "probe")
         elif file.name != "data.yaml":
             load(evaluate.Evaluation, file, override, "evaluation")
 
@@ -49,7 +64,7 @@ def check_preset(folder: Path, override=None) -> int:
         (setup / "teachers", lambda f: read_template(load(teacher.TeacherConfig, f, override, "teachers").template)),
         (setup / "subsets", lambda f: load(subsets.SubsetConfig, f, override, "subsets")),
         (setup, of_setup),
-        (folder, lambda f: f.name in ("preset.yaml", "smoke.yaml") or load_run(f, override)),
+        (folder, lambda f: f.stem in NOT_RUNS or load_run(f, override)),
     ]
     count = 1
     for place, read in loaders:
@@ -57,7 +72,10 @@ def check_preset(folder: Path, override=None) -> int:
             if not file.name.startswith("_"):
                 read(file)
                 count += 1
-    return count
+    runs = Runs(folder, override)
+    for variant in runs.variants:
+        runs.load(variant)
+    return count + len(runs.variants)
 
 
 def check_results(results: Path):
@@ -79,4 +97,4 @@ def main(args):
     count = check_preset(args.preset_dir, args.override)
     if args.results is not None:
         check_results(args.results)
-    print(f"{args.preset_dir}: {count} configuration files are right", file=sys.stderr)
+    print(f"{args.preset_dir}: {count} configurations are right", file=sys.stderr)

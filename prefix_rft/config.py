@@ -20,6 +20,8 @@ import yaml
 from .errors import UserError
 from .io import hash_of
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # a preset is a hundred small files
+
 
 def opt(default, help, *, choices=None, ge=None, gt=None, le=None):
     """A dataclass field with its documentation and its bounds. `default=...` (Ellipsis) makes it required."""
@@ -133,7 +135,7 @@ class Run:
 def read_yaml(path):
     path = Path(path)
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = yaml.load(path.read_text(encoding="utf-8"), LOADER)
     except FileNotFoundError as e:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], 1)
         raise UserError(f"{path}: no such file" + (f"; did you mean {near[0]}?" if near else "")) from e

@@ -103,7 +103,9 @@ def main(args):
         rows += found
         report[name] = {"compared": True, "questions": len(found), "origin": fetched.origin}
     if not config.clear_of:
-        raise UserError(f"{args.config}: key 'clear_of' names no benchmark; training problems must be kept clear of some")
+        raise UserError(
+            f"{args.config}: key 'clear_of' names no benchmark; training problems must be kept clear of some"
+        )
     if not rows:
         why = "; ".join(f"{name}: {r['why']}" for name, r in report.items())
         raise UserError(f"{args.config}: no benchmark could be had: {why}")

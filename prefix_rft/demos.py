@@ -1,9 +1,10 @@
 """Command `demos`: from a teacher's raw demonstrations to a training set, counting what every step drops.
 
-Steps, in order: parse (a row must name a problem of the split and hold a non-empty response), decontaminate (problems that the task
-left out because a benchmark has them), verify (the final answer is right), consistent (the task's own check of the rest: every
-calculation holds, for instance), length (tokens, the end mark included), deduplicate (same problem, same response), the task's
-filters (demo_filters.py), choose (a share of the prompts, drawn by seed). A response is tokenised
+Steps, in order: parse (a row must name a problem of the split and hold a non-empty response), decontaminate (problems that
+the task left out because a benchmark has them), swap and wrong answer (ablations: wrong demonstrations on purpose), verify (the
+final answer is right), consistent (the task's own check of the rest: every calculation holds, for instance), length (tokens, the
+end mark included), deduplicate (same problem, same response), the task's filters (demo_filters.py), choose (a share of the
+prompts, drawn by seed). A response is tokenised
 here, once; training never turns text into tokens again. Broken rows are reported by number, and more of them than `max_broken`
 allows is an error. The same steps serve every task.
 """
@@ -31,10 +32,18 @@ class DemosConfig:
     source: str = opt(..., "teacher: reads data/raw.<source>.parquet")
     split: str = opt("train", "problems that the demonstrations belong to: data/problems.<split>.parquet")
     verify: bool = opt(True, "drop demonstrations whose final answer is wrong; false keeps an unfiltered teacher")
+    only_wrong: bool = opt(
+        False, "keep only demonstrations whose final answer is wrong, for an ablation; needs verify: false"
+    )
+    swapped: float = opt(0.0, "share of the demonstrations that go to another problem, for an ablation", ge=0, le=1)
     max_tokens: int | None = opt(None, "longest demonstration kept, in tokens with the end mark; unset: no limit", ge=2)
     share: float = opt(1.0, "share of the prompts (those with a demonstration left) that keep theirs", gt=0, le=1)
-    seed: int = opt(0, "draws the prompts of `share`", ge=0)
+    seed: int = opt(0, "draws the prompts of `share` and the demonstrations of `swapped`", ge=0)
     max_broken: float = opt(0.01, "more broken rows than this share are an error", ge=0, le=1)
+
+    def __post_init__(self):
+        if self.only_wrong and self.verify:
+            raise ValueError("only_wrong: needs verify: false, which keeps wrong demonstrations")
 
 
 def add_arguments(parser):
@@ -113,6 +122,11 @@ def build(config: DemosConfig, data: Path, tokenizer) -> tuple[list[dict], dict]
         print(f"{source}: row {d['row']} dropped: {d['reason']}", file=sys.stderr)
     if left_out is not NOTHING:
         funnel.step("decontaminate", lambda row: left_out.get(row["problem_id"]))
+    if config.swapped:
+        _swap(funnel.rows, config.swapped, random.Random(f"{config.seed} swapped"))
+    if config.only_wrong:
+        wrong = _wrong_answers(task, funnel.rows, problems)
+        funnel.step("wrong answer", lambda row: None if row["row"] in wrong else "the answer is right")
     if config.verify:
         wrong = _wrong_answers(task, funnel.rows, problems)
         funnel.step("verify", lambda row: wrong.get(row["row"]))
@@ -167,6 +181,14 @@ def build(config: DemosConfig, data: Path, tokenizer) -> tuple[list[dict], dict]
         "examples": [{k: r[k] for k in ("problem_id", "response", "n_tokens")} for r in rows[:EXAMPLES]],
     }
     return rows, report
+
+
+def _swap(rows, share, rng):
+    """Give a share of the rows, drawn at random, to another problem: each takes the problem of the next one drawn."""
+    chosen = rng.sample(range(len(rows)), round(share * len(rows)))
+    owners = [rows[i]["problem_id"] for i in chosen]
+    for i, owner in zip(chosen, owners[1:] + owners[:1], strict=True):
+        rows[i]["problem_id"] = owner
 
 
 def _wrong_answers(task: Task, rows, problems) -> dict[int, str]:

@@ -36,6 +36,7 @@ class Evaluation:
     splits: list[str] = opt(
         ["test", "ood"], "problem files: data/problems.<split>.parquet", choices=("train", "validation", "test", "ood")
     )
+    per_level: int | None = opt(None, "the first so many problems of each level of a split; unset: all", ge=1)
     seed: int = opt(0, "seed of sampling; combined with the run's seed", ge=0)
     engine: str = opt("native", "what samples the responses", choices=("native",))
     max_rows: int = opt(512, "rows decoded at once; changes memory and speed, never the samples", ge=1)
@@ -98,6 +99,16 @@ def check_model(model: Path, data: Path, run_config=None, override=None, sets=()
             f"{path}: key 'model_sha256' is not the hash of {weights}; the model was changed after training, train it again"
         )
     return {"config_hash": record["config_hash"], "model_sha256": measured}
+
+
+def first_of(problems, per_level):
+    """The first `per_level` problems of each level, in the order of the file; None: all."""
+    taken, out = {}, []
+    for p in problems:
+        taken[p["level"]] = taken.get(p["level"], 0) + 1
+        if per_level is None or taken[p["level"]] <= per_level:
+            out.append(p)
+    return out
 
 
 def summarise(rows, samples):
@@ -197,7 +208,7 @@ def main(args):
 
     config = load(Evaluation, args.config, args.override, "evaluation")
     task = task_of(args.data)
-    problems = {split: read_problems(args.data, split) for split in config.splits}
+    problems = {split: first_of(read_problems(args.data, split), config.per_level) for split in config.splits}
     identity = check_model(args.model, args.data, args.run_config, args.override, args.set)
 
     import torch

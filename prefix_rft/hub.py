@@ -240,7 +240,10 @@ def _attempts(call, where, what):
         except Exception as e:
             if "is a gated dataset" in str(e):  # datasets says it in words of its own
                 raise UserError(GATED.format(what, where)) from e
-            if not isinstance(e, (errors.HfHubHTTPError, OSError)) and type(e).__module__.partition(".")[0] not in CLIENTS:
+            if (
+                not isinstance(e, (errors.HfHubHTTPError, OSError))
+                and type(e).__module__.partition(".")[0] not in CLIENTS
+            ):
                 raise
             last = e
             if attempt + 1 < ATTEMPTS:

@@ -1,6 +1,7 @@
 """A study: the runs that one table or figure compares, read from a results folder and checked to belong together.
 
-`preset.yaml` names the runs: key `runs` is the study `main`, `studies.<name>.runs` are the others. Tables and figures get
+`preset.yaml` names the runs: key `runs` is the study `main`, `studies.<name>.runs` are the others, and every ablation is a
+study `ablation_<name>` (prefix_rft/ablations.py). Tables and figures get
 their numbers only through `load_study`, which refuses a run whose run.json or scores.json was made from another
 configuration than the one that lies in the preset's folder now, or whose evaluation is of another model.
 
@@ -16,7 +17,8 @@ import numpy as np
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from .config import Run, config_hash, load_run, resolve
+from .ablations import PREFIX, Ablation, Runs, read_ablations
+from .config import Run, config_hash, resolve
 from .errors import UserError
 from .io import read_json, read_jsonl
 from .statistics import metric_scores
@@ -94,7 +96,11 @@ class Member:
     results: Path
     seeds: list[int]
     samples: int = 0  # responses a problem
+    evaluation: str | None = "eval"  # folder of its evaluations in `results`
     meta: dict = field(default_factory=dict)  # seed -> {run.json, scores.json}
+
+    def eval_dir(self, seed):
+        return self.results / self.evaluation / self.run / f"seed{seed}"
 
     def run_dir(self, seed, run=None):
         return self.results / "runs" / (run or self.run) / f"seed{seed}"
@@ -102,16 +108,14 @@ class Member:
     @cached_property
     def counts(self) -> dict:
         """(split, temperature) -> Counts."""
-        per_seed = [
-            _read_samples(self.results / "eval" / self.run / f"seed{s}" / "samples.parquet") for s in self.seeds
-        ]
+        per_seed = [_read_samples(self.eval_dir(s) / "samples.parquet") for s in self.seeds]
         out = {}
         for key, (first, _) in per_seed[0].items():
             rows = []
             for seed, table in zip(self.seeds, per_seed, strict=True):
                 if key not in table or table[key][0] != first:
                     raise UserError(
-                        f"{self.results}/eval/{self.run}/seed{seed}/samples.parquet: split {key[0]} at temperature {key[1]} has other"
+                        f"{self.eval_dir(seed)}/samples.parquet: split {key[0]} at temperature {key[1]} has other"
                         f" problems than seed{self.seeds[0]}; evaluate it again on the present data"
                     )
                 rows.append(table[key][1])
@@ -160,14 +164,29 @@ class Study:
     preset_config: Path
     members: list[Member]
     seeds: list[int]
+    runs: Runs
+    ablation: Ablation | None = None
 
     def of_kind(self, kind):
         return next((m for m in self.members if m.kind == kind), None)
 
     @property
     def reference(self):
-        """The Prefix-RFT run that the others are compared with: the first in the study's list."""
+        """The run that the others are compared with: the first Prefix-RFT run in the study's list, the first run of an ablation."""
+        if self.ablation is not None:
+            return self.member(self.ablation.entries[0].run)
         return self.of_kind("prefix_rft") or self.of_kind("prefix_rft_all") or self.of_kind("prefix_rft_frozen")
+
+    def member(self, run):
+        return next(m for m in self.members if m.run == run)
+
+    def pairs(self):
+        """(ours, rival) whose differences the paired table shows."""
+        if self.ablation is not None:
+            found = [(self.member(a), self.member(b)) for a, b in self.ablation.pairs()]
+            return found + [(self.reference, m) for m in self.members if m.kind == "base"]
+        ours = self.reference
+        return [(ours, m) for m in self.members if m is not ours] if ours else []
 
     @property
     def samples(self):
@@ -226,7 +245,14 @@ def study_names(preset):
     return [MAIN, *(preset.get("studies") or {})]
 
 
-def _study_values(preset, name, preset_config):
+def _study_values(preset, name, preset_config, ablation):
+    if ablation is not None:
+        return {
+            "runs": [e.run for e in ablation.entries],
+            "label": ablation.label,
+            "labels": {e.run: e.full_label for e in ablation.entries},
+            "seeds": ablation.seeds,
+        }
     if name == MAIN:
         return {"runs": preset["runs"], "label": preset.get("label", "Main comparison")}
     studies = preset.get("studies") or {}
@@ -238,56 +264,72 @@ def _study_values(preset, name, preset_config):
     return values
 
 
-def load_study(preset_config, results, name=MAIN, seeds=None, override=None, method=None) -> Study:
+def load_study(
+    preset_config, results, name=MAIN, seeds=None, override=None, method=None, only=None, evaluation="eval"
+) -> Study:
     """Read a study. `seeds`: None takes the study's, else the preset's. `override`: the file given to the commands that made the
-    results (smoke.yaml), as it is part of every configuration's hash. `method`: only runs of this method, without base models;
-    nothing else has to exist."""
+    results (smoke.yaml), as it is part of every configuration's hash. Parts of a study, for which nothing else has to exist:
+    `method`: only runs of this method, without base models; `only`: names of runs, likewise. `evaluation`: folder of the
+    evaluations in `results`; None: nothing that is evaluated is asked for."""
     preset_config, results = Path(preset_config), Path(results)
     if not results.is_dir():
         raise UserError(f"{results}: no such results folder")
     preset = read_preset(preset_config, override)
-    values = _study_values(preset, name, preset_config)
+    ablations = read_ablations(preset_config.parent, override) if name.startswith(PREFIX) else {}
+    ablation = ablations.get(name.removeprefix(PREFIX))
+    if name.startswith(PREFIX) and ablation is None:
+        raise UserError(
+            f"{preset_config}: unknown ablation {name!r}; known ablations: {', '.join(PREFIX + a for a in ablations)}"
+        )
+    values, find = _study_values(preset, name, preset_config, ablation), Runs(preset_config.parent, override)
     seeds = list(seeds or values.get("seeds") or preset.get("seeds") or [0])
     labels = preset.get("labels") or {}
     members, bases = [], []
     for run in values["runs"]:
-        config = load_run(preset_config.parent / f"{run}.yaml", override)
+        if only is not None and run not in only:
+            continue
+        config = find.load(run)
         if method is not None and config.method != method:
             continue
         kind = kind_of(config)
         label = (values.get("labels") or {}).get(run) or labels.get(run) or KINDS.get(kind, run)
-        members.append(Member(run, str(label), kind, config, results, seeds))
-        if config.base not in bases and method is None:
+        members.append(Member(run, str(label), kind, config, results, seeds, evaluation=evaluation))
+        if config.base not in bases and method is None and only is None and evaluation is not None:
             bases.append(config.base)
     several = len(bases) > 1
     for base in reversed(bases):
-        evaluated = [s for s in seeds if (results / "eval" / base / f"seed{s}" / "scores.json").exists()]
+        evaluated = [s for s in seeds if (results / evaluation / base / f"seed{s}" / "scores.json").exists()]
         if not evaluated:
-            log.warning("%s/eval/%s: the base model was not evaluated, so the tables go without it", results, base)
+            log.warning(
+                "%s/%s/%s: the base model was not evaluated, so the tables go without it", results, evaluation, base
+            )
             continue
         label = labels.get(base) or (f"Base model {base}" if several else KINDS["base"])
-        members.insert(0, Member(base, str(label), "base", None, results, evaluated))
+        members.insert(0, Member(base, str(label), "base", None, results, evaluated, evaluation=evaluation))
     used = [m.label for m in members]
     for member in members:
         if used.count(member.label) > 1:  # two runs of a kind without labels of their own
             member.label = f"{member.label} ({member.run})"
         for seed in member.seeds:
             _check(member, seed)
+        if evaluation is None:
+            continue
         sizes = {m["scores"]["sampling"]["samples"] for m in member.meta.values()}
         if len(sizes) > 1:
             raise UserError(
-                f"{results}/eval/{member.run}: seeds have different numbers of samples a problem: {sorted(sizes)}"
+                f"{results}/{evaluation}/{member.run}: seeds have different numbers of samples a problem: {sorted(sizes)}"
             )
         member.samples = sizes.pop()
-    setups = {m["scores"].get("evaluation_hash"): member.run for member in members for m in member.meta.values()}
+    setups = {
+        (m["scores"] or {}).get("evaluation_hash"): member.run for member in members for m in member.meta.values()
+    }
     if len(setups) > 1:
         raise UserError(
-            f"{results}/eval: {' and '.join(setups.values())} were evaluated under different setup/evaluation.yaml; evaluate all again"
+            f"{results}/{evaluation}: {' and '.join(setups.values())} were evaluated with different setup/*.yaml; evaluate all again"
         )
-    _check_start(members, preset_config.parent, override)
-    return Study(
-        name, str(values.get("label") or name), preset_config.parent.name, results, preset_config, members, seeds
-    )
+    _check_start(members, find)
+    label, preset = str(values.get("label") or name), preset_config.parent.name
+    return Study(name, label, preset, results, preset_config, members, seeds, find, ablation)
 
 
 def check_run(path: Path, config: Run) -> dict:
@@ -306,7 +348,7 @@ def check_run(path: Path, config: Run) -> dict:
     return record
 
 
-def _check_start(members, preset_dir, override):
+def _check_start(members, find):
     """Refuse a run that started from another model than the one that lies there now."""
     bases = {m.run: m for m in members if m.config is None}
     for member in members:
@@ -317,10 +359,10 @@ def _check_start(members, preset_dir, override):
             expected = (member.meta[seed]["run"].get("init") or {}).get("sha256")
             if parent is not None:
                 path = member.run_dir(seed, parent) / "run.json"
-                found = check_run(path, load_run(preset_dir / f"{parent}.yaml", override)).get("model_sha256")
+                found = check_run(path, find.load(parent)).get("model_sha256")
             elif member.config.base in bases:
                 base = bases[member.config.base]
-                path = member.results / "eval" / base.run / f"seed{base.seeds[0]}" / "scores.json"
+                path = base.eval_dir(base.seeds[0]) / "scores.json"
                 found = base.meta[base.seeds[0]]["scores"].get("model_sha256")
             else:
                 continue
@@ -333,7 +375,10 @@ def _check_start(members, preset_dir, override):
 
 def _check(member, seed):
     """Read run.json and scores.json of one seed; refuse what does not belong together."""
-    path = member.results / "eval" / member.run / f"seed{seed}" / "scores.json"
+    if member.evaluation is None:
+        member.meta[seed] = {"scores": None, "run": check_run(member.run_dir(seed) / "run.json", member.config)}
+        return
+    path = member.eval_dir(seed) / "scores.json"
     scores = read_json(path)
     record = None
     if member.config is not None:

@@ -5,6 +5,7 @@ It reads only the tables; it computes nothing.
 
 from pathlib import Path
 
+from .claims import NOT_TESTED
 from .errors import UserError
 from .tables import CLAIM_FIELDS, SCORE_FIELDS, markdown, percent, read_csv
 
@@ -36,13 +37,21 @@ def scores(path):
 
 
 def verdicts(path):
-    lines = []
+    lines, untested = [], 0
     for r in read_csv(path, CLAIM_FIELDS):
+        if r["verdict"] == NOT_TESTED:
+            untested += 1
+            continue
+        if r["unit"] != "points":
+            continue  # lengths and norms: in the table
         measured = percent(*(float(r[k]) for k in ("difference", "ci_low", "ci_high")), "+")
         lines.append([r["claim"], r["metric"], f"T={float(r['temperature']):g}", measured, r["verdict"]])
-    return "The paper's claims (difference in percentage points):\n\n" + markdown(
+    text = "The paper's claims (difference in percentage points):\n\n" + markdown(
         ["claim", "metric", "", "measured", "verdict"], lines
     )
+    if untested:
+        text += f"{untested} further claims need other runs: {path.with_suffix('.md')} names their targets\n"
+    return text
 
 
 def main(args):

@@ -6,7 +6,7 @@ For the study `main`, in the folder of `--out`:
     budgets   what each method used; a run that starts from another run's model counts that run too
     claims    the paper's claims with verdicts (prefix_rft/claims.py)
     main.runs.json   hashes of the runs and models that the numbers come from
-Another study writes <study>, <study>.paired, <study>.budgets, <study>.claims and <study>.runs.json.
+Another study writes <study>, <study>.paired, <study>.budgets, <study>.claims and <study>.runs.json; an ablation no claims.
 
 Shares are fractions in .csv and percentages in .md. How intervals are made: prefix_rft/statistics.py.
 """
@@ -20,8 +20,7 @@ import numpy as np
 
 from . import __version__
 from .claims import FIELDS as CLAIM_FIELDS
-from .claims import RULE, claims
-from .config import load_run
+from .claims import NOT_TESTED, RULE, claims, further, not_tested
 from .errors import UserError
 from .io import write_json, write_text
 from .statistics import LEVEL, REPLICATES, paired_difference, score_interval
@@ -96,12 +95,8 @@ def score_rows(study):
 
 
 def paired_rows(study):
-    ours, rows = study.reference, []
-    if ours is None:
-        return rows
-    for rival in study.members:
-        if rival is ours:
-            continue
+    rows = []
+    for ours, rival in study.pairs():
         for split, level, temperature in study.cells():
             for metric in metrics_of(study):
                 i = paired_difference(*paired_scores(ours, rival, split, level, temperature, metric))
@@ -113,7 +108,7 @@ def paired_rows(study):
     return rows
 
 
-def budget_rows(study, override=None):
+def budget_rows(study):
     """Means over seeds. The compute of an earlier stage (SFT of "SFT then RFT") is part of what the method costs."""
     rows = []
     for member in study.trained():
@@ -122,7 +117,7 @@ def budget_rows(study, override=None):
             stages = [(member.config, member.meta[seed]["run"])]
             while stages[-1][0].init_from is not None:
                 parent = stages[-1][0].init_from
-                config = load_run(study.preset_config.parent / f"{parent}.yaml", override)
+                config = study.runs.load(parent)
                 stages.append((config, check_run(member.run_dir(seed, parent) / "run.json", config)))
             total = dict.fromkeys(BUDGET_FIELDS[1:-1], 0)
             for config, record in stages:
@@ -251,12 +246,16 @@ def paired_md(study, rows):
         return f"## {study.label}: no Prefix-RFT run in this study to compare with\n"
     labels = {m.run: m.label for m in study.members}
     columns = list(dict.fromkeys(r["split"] for r in rows))
-    body = grid(rows, labels, "rival", lambda r: percent(r["difference"], r["ci_low"], r["ci_high"], "+"), columns)
-    return (
-        f"## {study.label}: {study.reference.label} minus each method, in percentage points\n\n"
-        f"Same problems, seeds paired; {seeds_text(study)}. Each interval stands for itself: about one in twenty would"
-        f" miss a true 0.\n\n{body}"
-    )
+    parts = []
+    for ours in dict.fromkeys(r["method"] for r in rows):
+        own = [r for r in rows if r["method"] == ours]
+        body = grid(own, labels, "rival", lambda r: percent(r["difference"], r["ci_low"], r["ci_high"], "+"), columns)
+        parts.append(
+            f"## {study.label}: {labels[ours]} minus each {'run' if study.ablation else 'method'}, in percentage points\n\n"
+            f"Same problems, seeds paired; {seeds_text(study)}. Each interval stands for itself: about one in twenty would"
+            f" miss a true 0.\n\n{body}"
+        )
+    return "\n".join(parts)
 
 
 def si(x):
@@ -293,29 +292,43 @@ def budgets_md(study, rows):
 def claims_md(study, rows):
     if not rows:
         return f"## {study.label}: no Prefix-RFT run in this study to test claims with\n"
-    header = ["Claim", "Metric", "T", "Paper", "Measured", "p", "Verdict"]
-    lines = []
-    for r in rows:
-        finite = np.isfinite([r["ci_low"], r["ci_high"]]).all()
-        lines.append(
-            [
-                r["claim"],
-                r["metric"],
-                f"{r['temperature']:g}",
-                "" if r["paper"] is None else f"{r['paper']:+.1f}",
-                percent(r["difference"], r["ci_low"], r["ci_high"], "+")
-                if finite
-                else f"{100 * r['difference']:+.1f} [no interval]",
-                p_value(r["p"]),
-                r["verdict"],
-            ]
-        )
-    return (
-        f"## {study.label}: the paper's claims, tested\n\n"
-        f"Measured: paired difference in percentage points, {seeds_text(study)}. {RULE}. {len(rows)} intervals, each standing for"
-        " itself. Paper: its own difference, on other models and problems (Table 1; pass@k: Table 7 at k = 2048; prefix controls:"
-        f" Table 8).\n\n{markdown(header, lines)}"
+    header = ["Claim", "Said in", "Metric", "T", "Paper", "Measured", "p", "Verdict"]
+    tested = [r for r in rows if r["verdict"] != NOT_TESTED]
+    lines = [
+        [
+            r["claim"],
+            r["source"],
+            r["metric"],
+            "" if r["temperature"] is None else f"{r['temperature']:g}",
+            "" if r["paper"] is None else f"{r['paper']:+.1f}",
+            measured(r),
+            p_value(r["p"]),
+            r["verdict"],
+        ]
+        for r in tested
+    ]
+    text = (
+        f"## {study.label}: the claims of the paper and of its critics, tested\n\n"
+        f"Measured: paired difference in percentage points where no unit stands, {seeds_text(study)}. {RULE}. {len(tested)} intervals, each"
+        " standing for itself. Paper: the claimant's own difference, on other models and problems.\n\n"
+        f"{markdown(header, lines)}"
     )
+    rest = [[r["claim"], r["source"], r["target"]] for r in rows if r["verdict"] == NOT_TESTED]
+    if rest:
+        text += "\nNot tested by these runs:\n\n" + markdown(["Claim", "Said in", "Target, or why not"], rest)
+    return text
+
+
+def measured(row):
+    """A difference with its interval, in percentage points or in the row's own unit."""
+    values = [row[k] for k in ("difference", "ci_low", "ci_high")]
+    if row["unit"] == "points":
+        if np.isfinite(values).all():
+            return percent(*values, "+")
+        return f"{100 * values[0]:+.1f} [no interval]"
+    if np.isfinite(values).all():
+        return f"{values[0]:+.3g} [{values[1]:+.3g}, {values[2]:+.3g}] {row['unit']}"
+    return f"{values[0]:+.3g} {row['unit']} [no interval]"
 
 
 def main(args):
@@ -325,9 +338,13 @@ def main(args):
     tables = [
         (study.name, SCORE_FIELDS, score_rows(study), scores_md),
         (f"{dot}paired", PAIRED_FIELDS, paired_rows(study), paired_md),
-        (f"{dot}budgets", BUDGET_FIELDS, budget_rows(study, args.override), budgets_md),
-        (f"{dot}claims", CLAIM_FIELDS, claims(study), claims_md),
+        (f"{dot}budgets", BUDGET_FIELDS, budget_rows(study), budgets_md),
     ]
+    if study.ablation is None:  # what the paper claims of an ablation stands in the claims of the main comparison
+        rows = claims(study)
+        if study.name == MAIN and rows:  # what needs more runs is named, with the target that would make them
+            rows += further(study) + not_tested(skip=(MAIN,))
+        tables.append((f"{dot}claims", CLAIM_FIELDS, rows, claims_md))
     for name, fields, rows, text in tables:
         write_csv(folder / f"{name}.csv", fields, rows)
         write_text(folder / f"{name}.md", text(study, rows))

@@ -58,6 +58,17 @@ def add_arguments(parser: argparse.ArgumentParser):
         "--checkpoints", required=True, help="folder that survives a kill; not an output of the workflow"
     )
     parser.add_argument("--out", required=True)
+    parser.add_argument(
+        "--snapshots",
+        type=int,
+        metavar="N",
+        help="also keep N models, evenly over the steps, and the first: OUT/snapshots/step-*; no part of the run's identity",
+    )
+
+
+def snapshot_steps(count, steps):
+    """Steps after which a model is kept, the first (0) and the last included. Example: 2 of 5 steps -> 0, 2, 5."""
+    return sorted({round(i * steps / count) for i in range(count + 1)}) if count else []
 
 
 class Trainer:
@@ -242,6 +253,12 @@ class Trainer:
             self.engine.generated_tokens, self.engine.prefilled_tokens = state["engine_tokens"]
         return step
 
+    def snapshot(self, step, folder):
+        """Keep the model as it is after `step` steps."""
+        with atomic_dir(Path(folder) / f"step-{step:06d}") as temporary:
+            self.model.save_pretrained(temporary)
+            self.tokenizer.save_pretrained(temporary)
+
     def write_results(self, rows, timings):
         """model/ and metrics first, run.json last: a folder with run.json is a complete run."""
         out, args = Path(self.args.out), self.args
@@ -321,6 +338,10 @@ def main(args):
         signal.signal(number, lambda n, frame: stop.append(n))
     wall, cpu, said = time.perf_counter(), time.process_time(), time.perf_counter()
     every = trainer.run.checkpoint.every
+    # beside the checkpoints until the run is complete: a retry deletes what is declared as output
+    kept, kept_in = snapshot_steps(getattr(args, "snapshots", None), trainer.steps), scratch / "snapshots"
+    if start == 0 and kept:
+        trainer.snapshot(0, kept_in)
     with (
         Verifier(trainer.task) as verifier,
         open(scratch / "metrics.jsonl", "a") as metrics_file,
@@ -342,6 +363,8 @@ def main(args):
                 log.info(
                     "%s seed %d: step %d of %d, %s, %.0f s left", args.run, args.seed, t + 1, trainer.steps, shown, left
                 )
+            if t + 1 in kept:
+                trainer.snapshot(t + 1, kept_in)
             last = t + 1 == trainer.steps
             if stop or last or (t + 1) % every == 0:
                 trainer.budget["wall_seconds"] += time.perf_counter() - wall
@@ -357,6 +380,9 @@ def main(args):
                     return STOPPED
     if len(rows) != trainer.steps or trainer.learner.updates != trainer.learner.total_updates:
         raise UserError(f"{args.run}: {len(rows)} steps done of {trainer.steps} asked for; the run is not complete")
+    if kept:
+        shutil.rmtree(Path(args.out) / "snapshots", ignore_errors=True)
+        shutil.copytree(kept_in, Path(args.out) / "snapshots")
     trainer.write_results(rows, timings)
     shutil.copy(scratch / "first_prompt.txt", Path(args.out) / "first_prompt.txt")
     shutil.rmtree(scratch)  # a complete run has no use for optimizer states, and a new configuration starts clean

@@ -12,6 +12,7 @@ from prefix_rft.demo_filters import MathDemosConfig
 from prefix_rft.evaluate import Evaluation
 from prefix_rft.io import write_text
 from prefix_rft.methods import method_class, names
+from prefix_rft.probe import Probe
 from prefix_rft.subsets import SubsetConfig
 from prefix_rft.tasks import math, registers
 from prefix_rft.teacher import TeacherConfig
@@ -23,10 +24,12 @@ Made from the code by `python scripts/configuration_docs.py`. A key that is not 
 * `config/config.yaml`: preset, seeds, smoke (`--config preset=… seeds=[0,1] smoke=true` on the command line).
 * `config/<preset>/preset.yaml`: runs, studies, labels; its keys are described in `workflow/schemas/preset.schema.yaml`.
 * `config/<preset>/<run>.yaml`: one training run (below). `extends: FILE` takes over its keys; a name with `_` in front is no run.
+* `config/ablations.yaml`, `config/<preset>/ablations.yaml`: runs that differ from one of those in a few keys
+  ([how](../workflow/README.md)).
 * `config/<preset>/setup/`: data, base models, demonstration sets, evaluation; benchmarks, teachers and subsets of the paper presets.
 * `config/benchmarks.yaml`: the table of benchmarks, an entry each. `config/templates/`: prompt templates.
-* `config/<preset>/smoke.yaml`: sections `run`, `run_<method>`, `data`, `base`, `demos`, `evaluation`, `benchmarks`, `teachers`, `subsets`
-  that win with `smoke=true`.
+* `config/<preset>/smoke.yaml`: sections that win with `smoke=true`: `run`, `run_<method>`, `data`, `base`, `demos`, `evaluation`,
+  `probe`, `benchmarks`, `teachers`, `subsets`, `ablations`, `preset`.
 
 Values that the paper leaves open have the word *unknown* in their description; ours is the default.
 """
@@ -35,11 +38,12 @@ The keys above are those of every method. A method's own keys are one section, w
 another run's hash):
 """
 SECTIONS = [
-    ("Evaluation: `setup/evaluation.yaml`, `setup/validation.yaml`", Evaluation),
+    ("Evaluation: `setup/evaluation.yaml`, `setup/validation.yaml`, `setup/pass_at_k.yaml`", Evaluation),
+    ("Snapshots: `setup/probe.yaml`", Probe),
     ("Data of task `registers`: `setup/data.yaml` of preset tiny", registers.DataConfig),
     ("Data of task `math`: `setup/data.yaml` of the paper presets", math.DataConfig),
     (
-        "Demonstration sets: `setup/demos/<name>.yaml` (task `math`; other tasks have the first seven keys)",
+        "Demonstration sets: `setup/demos/<name>.yaml` (task `math`; other tasks have the keys down to `max_broken`)",
         MathDemosConfig,
     ),
     ("Problems chosen from others: `setup/subsets/<name>.yaml`", SubsetConfig),

@@ -8,6 +8,7 @@ import pytest
 from small import RUN, run_config
 
 from prefix_rft import methods
+from prefix_rft.ablations import run_names
 from prefix_rft.checkpoint import identity_of
 from prefix_rft.config import Rollout, build_run, config_hash, load_run, opt, plain
 from prefix_rft.errors import UserError
@@ -115,9 +116,7 @@ def test_reading_a_configuration_does_not_load_torch(root):
 
 
 def test_every_run_of_the_presets_is_read(root):
-    files = [
-        f for f in root.glob("config/*/*.yaml") if not f.name.startswith("_") and f.stem not in ("preset", "smoke")
-    ]
+    files = [f.parent / f"{name}.yaml" for f in root.glob("config/*/preset.yaml") for name in run_names(f.parent)]
     assert len(files) > 20
     for file in files:
         load_run(file, file.parent / "smoke.yaml")

@@ -128,3 +128,22 @@ def test_a_column_is_missing(folder):
     path, raw = folder
     with pytest.raises(UserError, match="column 'response' is missing"):
         run(path, [{"problem_id": r["problem_id"], "demo_id": r["demo_id"]} for r in raw])
+
+
+def test_wrong_demonstrations_can_be_chosen(folder):
+    raw = [dict(r) for r in folder[1]]
+    raw[2]["response"] = raw[2]["response"][:-1] + str((int(raw[2]["response"][-1]) + 1) % 10)
+    rows, report = run(folder[0], raw, verify=False, only_wrong=True)
+    assert [r["demo_id"] for r in rows] == ["d2"] and counts(report)["wrong answer"] == (5, 1)
+    with pytest.raises(UserError, match="only_wrong: needs verify: false"):
+        run(folder[0], only_wrong=True)
+
+
+def test_demonstrations_can_be_given_to_other_problems(folder):
+    everyone, _ = run(folder[0], swapped=1.0, verify=False)
+    assert sorted(r["problem_id"] for r in everyone) == [f"p{i}" for i in range(5)]
+    assert all(r["problem_id"][1:] != r["demo_id"][1:] for r in everyone)
+    some, _ = run(folder[0], swapped=0.4, verify=False)
+    assert sum(r["problem_id"][1:] != r["demo_id"][1:] for r in some) == 2
+    checked, report = run(folder[0], swapped=0.4)
+    assert len(checked) == 3 and counts(report)["verify"] == (5, 3)

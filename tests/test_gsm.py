@@ -190,7 +190,9 @@ def test_gsm8k_without_the_hub_says_what_to_do(monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(UserError, match="key ood: .*HF_HUB_OFFLINE is set.*key ood.path; or test on unseen templates with ood.source"):
+    with pytest.raises(
+        UserError, match="key ood: .*HF_HUB_OFFLINE is set.*key ood.path; or test on unseen templates with ood.source"
+    ):
         gsm8k(config(ood={"source": "gsm8k", "name": "nobody/no-such-data-set"}))
 
 

@@ -123,7 +123,10 @@ def test_a_worker_that_dies_costs_its_answer_only():
         responses, answers = [r"\boxed{x+x}", r"\boxed{3x-x+x}"], [r"2\,x", "3x"]
         verdicts = verifier.score(responses, answers)
         assert [v.correct for v in verdicts] == [None, True] and verdicts[0].reason == "the verifier died"
-        assert [v.correct for v in verifier.score(responses, answers)] == [True, True]  # it says nothing about the answer
+        assert [v.correct for v in verifier.score(responses, answers)] == [
+            True,
+            True,
+        ]  # it says nothing about the answer
 
 
 def test_exact_starts_no_process():

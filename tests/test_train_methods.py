@@ -9,6 +9,7 @@ from small import RUN
 from test_train import once, stop_after, world  # noqa: F401 (a fixture)
 
 from prefix_rft import train
+from prefix_rft.ablations import run_names
 from prefix_rft.config import load_run
 from prefix_rft.io import read_json, read_jsonl, read_parquet, sha256, write_parquet
 from prefix_rft.methods import method_class, names
@@ -39,7 +40,7 @@ def changes_of(name):
 
 
 def test_every_method_has_a_config():
-    configured = {load_run(f).method for f in CONFIGS.glob("*.yaml") if f.stem not in ("_rl", "preset", "smoke")}
+    configured = {load_run(CONFIGS / f"{name}.yaml").method for name in run_names(CONFIGS)}
     assert configured == set(names())
 
 
@@ -79,7 +80,7 @@ def test_ablations_of_prefix_rft(world, tmp_path, name):  # noqa: F811
 
 
 STATEFUL = {
-    "relift": PAIRS | {"method": "relift", "demos": "strong", "relift": {"batch": 3}},
+    "relift": PAIRS | {"method": "relift", "demos": "strong", "relift": {"batch": 4}},
     "difficulty": {"method": "prefix_rft", "demos": "strong", "prefix": {"schedule": "difficulty"}},
     "random": {"method": "prefix_rft", "demos": "strong", "prefix": {"keep": "random"}, "reward_noise": 0.2},
     "uft": {"method": "uft", "demos": "strong", "uft": {"kl": 0.1}},

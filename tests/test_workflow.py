@@ -21,7 +21,7 @@ def plan(folder, arguments="") -> set[tuple[str, str]]:
     jobs = set()
     for block in re.split(r"\n(?=(?:local)?rule )", text)[1:]:
         rule = re.match(r"(?:local)?rule (\w+):", block)[1]
-        name = re.search(r"wildcards: .*?(?:run|base|demos)=(\w+)", block)
+        name = re.search(r"wildcards: .*?(?:run|base|demos)=([\w.-]+)", block)
         jobs.add((rule, name[1] if name else ""))
     return jobs
 

@@ -11,14 +11,21 @@ from pathlib import Path
 import yaml
 from jsonschema import Draft202012Validator
 
+from prefix_rft.ablations import PREFIX, Ablation, Runs, files, read_ablations, run_names
 from prefix_rft.benchmarks import load_benchmarks
-from prefix_rft.config import Run, load_run, merge, parents, read_yaml, resolve
+from prefix_rft.config import Run, merge, parents, read_yaml, resolve
 from prefix_rft.errors import UserError
 from prefix_rft.tasks import get_task
 
 HERE = Path(__file__).parent
-# figure -> what it is drawn from; the names of the targets are in `figure_target`
-FIGURES = ("training", "figure_4", "pass_at_k", "comparison", "lr_sensitivity", "regimes")
+# what each is drawn from: `figure_inputs` in common.smk; the names of the targets: `figure_target`
+PAPER_FIGURES = (
+    *("figure_1", "figure_2", "figure_3a", "figure_3a_hard", "figure_3b", "figure_4"),
+    *("figure_5", "figure_6a", "figure_6b"),
+)
+MAIN_FIGURES = ("training", "figure_4", "pass_at_k", "comparison")  # need nothing but the main comparison
+FIGURES = (*PAPER_FIGURES, "training", "pass_at_k", "comparison", "lr_sensitivity", "regimes")
+PAPER_TABLES = ("table_1", "table_2", "table_4", "table_5", "table_7", "table_8")
 
 
 def reads_demos(run: Run) -> bool:
@@ -71,7 +78,7 @@ class Settings:
     seeds: list[int]
     seeds_given: bool  # by the command line or config.yaml, not by the preset
     runs: list[str]  # of the main comparison
-    known_runs: list[str]  # every run that has a file
+    known_runs: list[str]  # every run that has a file, and every variant of an ablation
     bases: list[str]
     demos: list[str]
     splits: list[str]  # problem files that the data rule writes
@@ -81,25 +88,38 @@ class Settings:
     benchmarks: list[str]  # entries of the benchmark table, for presets that are scored on them
     templates: list[str]  # prompt templates that the data rule reads
     studies: dict[str, dict]
+    ablations: dict[str, Ablation]
     lr_grid: dict | None
+    finder: Runs
+    snapshots: int  # of setup/probe.yaml
+    probe_demos: str
     _runs: dict[str, Run] = field(default_factory=dict, repr=False, compare=False)
 
     def run(self, name: str) -> Run:
         """The configuration of one run, override included; read once."""
         if name not in self._runs:
-            self._runs[name] = load_run(f"{self.folder}/{name}.yaml", self.override)
+            self._runs[name] = self.finder.load(name)
         return self._runs[name]
 
     def run_files(self, name: str) -> list[str]:
-        """The files that a run's configuration is made of: these are inputs of its rules."""
-        return [str(p) for p in parents(f"{self.folder}/{name}.yaml")]
+        """The files that a run's configuration is made of: these are inputs of its rules. A variant's changed keys are no file but
+        parameters of its rules, so that to edit one variant, or a label, does not train the others again."""
+        return [str(p) for p in parents(self.finder.locate(name)[0])]
+
+    def run_changes(self, name: str) -> list[str]:
+        """Assignments that make a run of the file `run_files(name)[0]`; none for an ordinary run."""
+        return self.finder.locate(name)[1]
+
+    def ablation_files(self) -> list[str]:
+        return [str(p) for p in files(self.folder)]
 
     def demo_values(self, name: str) -> dict:
         """The plain values of a demonstration set's configuration."""
         return resolve(f"{self.folder}/setup/demos/{name}.yaml", self.override, "demos")
 
     def all_runs(self) -> list[str]:
-        return list(dict.fromkeys([*self.runs, *(r for s in self.studies.values() for r in s["runs"])]))
+        studies = [r for s in self.studies.values() for r in s["runs"]]
+        return list(dict.fromkeys([*self.runs, *studies, *(e.run for a in self.ablations.values() for e in a.entries)]))
 
 
 def benchmark_names(folder, override) -> list[str]:
@@ -132,10 +152,19 @@ def load_settings(config: dict) -> Settings:
         preset = merge(preset, read_yaml(override).get("preset") or {})
     validate(preset, read_yaml(HERE / "schemas/preset.schema.yaml"), f"{file} (with {override})" if smoke else file)
     demos = names(f"{folder}/setup/demos")
-    teachers = {t: resolve(f"{folder}/setup/teachers/{t}.yaml", override, "teachers") for t in names(f"{folder}/setup/teachers")}
-    subsets = {s: resolve(f"{folder}/setup/subsets/{s}.yaml", override, "subsets") for s in names(f"{folder}/setup/subsets")}
+    teachers = {
+        t: resolve(f"{folder}/setup/teachers/{t}.yaml", override, "teachers") for t in names(f"{folder}/setup/teachers")
+    }
+    subsets = {
+        s: resolve(f"{folder}/setup/subsets/{s}.yaml", override, "subsets") for s in names(f"{folder}/setup/subsets")
+    }
     data = resolve(f"{folder}/setup/data.yaml", override, "data")
     sources = {resolve(f"{folder}/setup/demos/{d}.yaml", override, "demos").get("source", d) for d in demos}
+    ablations = {PREFIX + name: a for name, a in read_ablations(folder, override).items()}
+    finder = Runs(folder, override)
+    probe = (
+        resolve(f"{folder}/setup/probe.yaml", override, "probe") if Path(f"{folder}/setup/probe.yaml").exists() else {}
+    )
     settings = Settings(
         preset=config["preset"],
         folder=folder,
@@ -144,7 +173,7 @@ def load_settings(config: dict) -> Settings:
         seeds=config.get("seeds") or preset["seeds"],
         seeds_given=bool(config.get("seeds")),
         runs=preset["runs"],
-        known_runs=[n for n in names(folder) if n not in ("preset", "smoke")],
+        known_runs=[*run_names(folder), *finder.variants],
         bases=names(f"{folder}/setup/bases"),
         demos=demos,
         splits=list(get_task(data.get("task")).splits),
@@ -154,7 +183,11 @@ def load_settings(config: dict) -> Settings:
         benchmarks=benchmark_names(folder, override),
         templates=[data["template"]] if data.get("template") else [],
         studies=preset.get("studies") or {},
+        ablations=ablations,
         lr_grid=preset.get("lr_grid"),
+        finder=finder,
+        snapshots=int(probe.get("snapshots", 10)),
+        probe_demos=str(probe.get("demos", "")),
     )
     check_names(settings, file)
     return settings
@@ -171,12 +204,18 @@ def check_names(settings: Settings, file: str):
                 raise UserError(
                     f"{file}: key {key!r}: no run {name!r} ({settings.folder}/{name}.yaml); {near(name, known)}"
                 )
-            if name in settings.bases:
-                raise UserError(f"{file}: key {key!r}: {name!r} is also a base of {settings.folder}/setup/bases")
+    clash = next((n for n in settings.all_runs() if n in settings.bases), None)
+    if clash:
+        raise UserError(f"{file}: run {clash!r} is also a base of {settings.folder}/setup/bases")
+    for key in settings.studies:
+        if key == "main" or key.startswith(PREFIX):
+            raise UserError(f"{file}: key 'studies.{key}': a study cannot be called main or begin with {PREFIX}")
     for name, base in settings.teachers.items():
         if base not in settings.bases:
             where = f"{settings.folder}/setup/teachers/{name}.yaml"
-            raise UserError(f"{where}: key 'model' = {base!r}: no such file in setup/bases; {near(base, settings.bases)}")
+            raise UserError(
+                f"{where}: key 'model' = {base!r}: no such file in setup/bases; {near(base, settings.bases)}"
+            )
     for name, values in settings.subsets.items():
         where = f"{settings.folder}/setup/subsets/{name}.yaml"
         for key, options in (
@@ -194,7 +233,9 @@ def check_names(settings: Settings, file: str):
         if name in seen:
             continue
         seen.add(name)
-        run, where = settings.run(name), f"{settings.folder}/{name}.yaml"
+        run, where = settings.run(name), settings.run_files(name)[0]
+        if settings.run_changes(name):
+            where = f"variant {name} of {where}"
         splits = [*settings.splits, *settings.subsets]
         for key, value, options in (
             ("base", run.base, settings.bases),

@@ -15,7 +15,18 @@ from ..io import atomic_path
 from ..study import MAIN, load_study
 from ..tables import seed_list, write_csv
 
-FIGURES = ("training", "figure_4", "pass_at_k", "comparison", "lr_sensitivity", "regimes")
+PAPER = (
+    "figure_1",
+    "figure_2",
+    "figure_3a",
+    "figure_3a_hard",
+    "figure_3b",
+    "figure_4",
+    "figure_5",
+    "figure_6a",
+    "figure_6b",
+)
+FIGURES = (*PAPER, "training", "pass_at_k", "comparison", "lr_sensitivity", "regimes", "ablation")
 
 
 @dataclass
@@ -34,7 +45,13 @@ class Context:
 
     def study_of(self, method):
         """The study's runs of one method only; the others need not exist."""
-        return load_study(self.preset_config, self.results, self.study_name, self.seeds, self.override, method)
+        return self.load(method=method)
+
+    def load(self, name=None, **options):
+        """Another study, or a part of this one (options of `load_study`)."""
+        return load_study(
+            self.preset_config, self.results, name or self.study_name, self.seeds, self.override, **options
+        )
 
     def table(self, name):
         """Path of a table of this study: `main` itself, `paired`, `budgets`, `claims`; another study's carry its name."""

@@ -1,4 +1,7 @@
-"""pass@k against k with 95 % intervals, a panel for each split and level (the paper's Figure 2 goes to k = 2048)."""
+"""pass@k against k with 95 % intervals, a panel for each split and level, from the samples of the ordinary evaluation.
+
+`figure_2.py` draws the same from many samples of few problems, as the paper's Figure 2 does.
+"""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -17,7 +20,10 @@ def ks(samples):
 
 
 def draw(context):
-    study = context.study
+    return panels_of(context.study)
+
+
+def panels_of(study):
     cells = list(study.cells())
     temperature = max(t for _, _, t in cells)  # diversity is what pass@k asks for
     cells = [(split, level) for split, level, t in cells if t == temperature]
@@ -35,7 +41,7 @@ def draw(context):
             intervals = [score_interval(*known(counts.levels, counts.scores(f"pass@{k}"))) for k in grid]
             mean, low, high = (np.array([getattr(i, part) for i in intervals]) for part in ("mean", "low", "high"))
             axis.plot(grid, 100 * mean, label=member.label, **{**style.line_look(look), **style.point_look(look)})
-            style.band(axis, grid, 100 * low, 100 * high, look)
+            style.band(axis, grid, 100 * low, 100 * high, look, 0.15 if len(study.members) < 5 else 0.09)
             name = split_name(split, level)
             for k, i in zip(grid, intervals, strict=True):
                 rows.append(
@@ -50,7 +56,7 @@ def draw(context):
                     )
                 )
         axis.set_xscale("log", base=2)
-        axis.xaxis.set_major_locator(FixedLocator(grid))
+        axis.xaxis.set_major_locator(FixedLocator(grid if len(grid) < 6 else grid[::2]))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.set_title(split_name(split, level), loc="left")

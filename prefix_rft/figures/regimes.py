@@ -21,6 +21,8 @@ def studies(context):
     """(label, rows of the paired table) of every study that has one."""
     preset, out = read_preset(context.preset_config, context.override), []
     for name in study_names(preset):
+        if name != MAIN and preset["studies"][name].get("regime") is False:
+            continue
         path = context.results / "tables" / ("paired.csv" if name == MAIN else f"{name}.paired.csv")
         if path.exists() and (table := read_csv(path, PAIRED_FIELDS)):
             label = "Default" if name == MAIN else (preset["studies"][name] or {}).get("label") or name

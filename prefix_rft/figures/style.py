@@ -108,8 +108,8 @@ def legend_above(figure, handles, labels, columns=None):
     figure.legend(handles, labels, loc="outside upper center", ncol=columns or len(labels), columnspacing=1.4)
 
 
-def band(axis, x, low, high, look):
-    axis.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
+def band(axis, x, low, high, look, alpha=0.15):
+    axis.fill_between(x, low, high, color=look["color"], alpha=alpha, linewidth=0)
 
 
 def smooth(values, window):

@@ -1,4 +1,4 @@
-"""Comparisons beside the main one: targets of the studies of preset.yaml, and the learning-rate grid."""
+"""Comparisons beside the main one: targets of the studies of preset.yaml and of the ablations, and the learning-rate grid."""
 
 for study in S.studies:
 
@@ -13,6 +13,53 @@ rule studies:
     """Target: the tables of every study."""
     input:
         [study_tables(study) for study in S.studies],
+
+
+for study in ABLATIONS:
+
+    rule:
+        name:
+            f"draw_{study}"
+        input:
+            study_inputs(study),
+            ablations=S.ablation_files(),
+            override=OVERRIDE,
+            preset=f"{S.folder}/preset.yaml",
+        output:
+            pdf=f"{RESULTS}/figures/{study}.pdf",
+            png=report(
+                f"{RESULTS}/figures/{study}.png",
+                caption="../report/ablation.rst",
+                category="Ablations",
+                labels={"comparison": study, "table": "figure"},
+            ),
+            csv=f"{RESULTS}/figures/{study}.csv",
+        log:
+            f"{RESULTS}/logs/figure.{study}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/figure.{study}.tsv"
+        conda:
+            ENVIRONMENT
+        params:
+            study=study,
+            override=OVERRIDE_FLAG,
+            results=subpath(output.pdf, ancestor=2),
+            seeds=seed_list(study),
+        shell:
+            "python -m prefix_rft figure ablation --preset-config {input.preset} {params.override}"
+            " --results {params.results} --study {params.study} --seeds {params.seeds} --out {output.pdf} > {log} 2>&1"
+
+    rule:
+        name:
+            study
+        input:
+            ablation_files(study),
+
+
+rule ablations:
+    """Target: the figure and the tables of every ablation."""
+    input:
+        [ablation_files(study) for study in ABLATIONS],
 
 
 rule train_grid:
@@ -37,7 +84,7 @@ rule train_grid:
         ENVIRONMENT
     threads: 1
     params:
-        override=OVERRIDE_FLAG,
+        override=run_flags,
         preset=S.preset,
         data=subpath(input.data, parent=True),
         checkpoints=f"{RESULTS}/checkpoints/lr_grid/{{run}}/lr{{lr}}/seed{{seed}}",
@@ -69,7 +116,7 @@ rule validate_grid:
         ENVIRONMENT
     threads: 1
     params:
-        override=OVERRIDE_FLAG,
+        override=run_flags,
         preset=S.preset,
         data=subpath(input.data, parent=True),
         out=subpath(output.scores, parent=True),

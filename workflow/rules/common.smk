@@ -1,6 +1,8 @@
 """Paths and input functions that the rules of every stage share. The checks behind them are in workflow/settings.py."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,16 @@ os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.env
 
 from prefix_rft.benchmarks import entry_hash, scoring_hash
 from prefix_rft.errors import UserError
-from settings import FIGURES, clear_of, figure_target, load_settings, reads_demos
+from settings import (
+    FIGURES,
+    MAIN_FIGURES,
+    PAPER_FIGURES,
+    PAPER_TABLES,
+    clear_of,
+    figure_target,
+    load_settings,
+    reads_demos,
+)
 
 try:
     S = load_settings(config)
@@ -23,18 +34,33 @@ RESULTS = S.results
 SETUP = f"{S.folder}/setup"
 ENVIRONMENT = "../envs/prefix-rft.yaml"
 SEEDS = S.seeds
-STUDIES = ["main", *S.studies]
+ABLATIONS = list(S.ablations)
+STUDIES = ["main", *S.studies, *ABLATIONS]
 OVERRIDE = [S.override] if S.override else []  # smoke.yaml, an input of every rule that reads a configuration
 OVERRIDE_FLAG = f"--override {S.override}" if S.override else ""
 # of the main comparison
 BASES = list(dict.fromkeys(S.run(r).base for r in S.runs))
 DEMOS = list(dict.fromkeys(S.run(r).demos for r in S.runs if reads_demos(S.run(r))))
 USED_SUBSETS = [s for s in dict.fromkeys(S.run(r).train_split for r in S.runs) if s in S.subsets]
-MAIN_FIGURES = [name for name in FIGURES if name not in ("lr_sensitivity", "regimes")]
+# comparisons whose runs start from another base model (Figure 5)
+OTHER_BASES = [k for k, s in S.studies.items() if not set(BASES) & {S.run(r).base for r in s["runs"]}]
+WIDEST = "methods" if "methods" in S.studies else "main"  # Table 1 has every method
+if "controls" not in S.studies:
+    PAPER_TABLES = [name for name in PAPER_TABLES if name != "table_8"]
+# what the claims of the paper and of its critics speak of
+CLAIM_STUDIES = [
+    "main",
+    *[name for name in ("methods", "controls") if name in S.studies],
+    *OTHER_BASES,
+    *[f"ablation_{n}" for n in ("entropy", "schedule", "quantity", "quality", "estimator", "group", "reward_noise")],
+    "pass_at_k",
+    "probes",
+]
+CLAIM_STUDIES = [n for n in CLAIM_STUDIES if not n.startswith("ablation_") or n in S.ablations]
 
 
 wildcard_constraints:
-    run="|".join(S.known_runs),
+    run="|".join(map(re.escape, S.known_runs)),
     base="|".join(S.bases),
     demos="|".join(S.demos),
     teacher="|".join(S.teachers) or "none",
@@ -126,7 +152,13 @@ def comparison():
 
 
 def run_config(wildcards):
-    return f"{S.folder}/{wildcards.run}.yaml"
+    return S.run_files(wildcards.run)[0]
+
+
+def run_flags(wildcards):
+    """The override, and the changed keys of a variant."""
+    changes = [f"--set {shlex.quote(c)}" for c in S.run_changes(wildcards.run)]
+    return " ".join(filter(None, [OVERRIDE_FLAG, *changes]))
 
 
 def run_config_parents(wildcards):
@@ -173,12 +205,14 @@ def scores(runs, seeds):
 
 
 def study_runs(study):
+    if study in S.ablations:
+        return [e.run for e in S.ablations[study].entries]
     return S.runs if study == "main" else S.studies[study]["runs"]
 
 
 def study_seeds(study):
     """A study's own seeds, unless the command line or config.yaml gives some."""
-    own = S.studies.get(study, {}).get("seeds")
+    own = list(S.ablations[study].seeds or []) if study in S.ablations else S.studies.get(study, {}).get("seeds")
     return own if own and not S.seeds_given else SEEDS
 
 
@@ -189,6 +223,8 @@ def seed_list(study):
 def run_results(runs, seeds):
     """What tables and figures read of a run: its record, metrics and evaluation, and the configuration that they must agree with."""
     files = [f for r in runs for f in S.run_files(r)]
+    if any(map(S.run_changes, runs)):
+        files += S.ablation_files()
     return [*dict.fromkeys(files), *models(runs, seeds), *metrics(runs, seeds), *scores(runs, seeds)]
 
 
@@ -198,7 +234,13 @@ def study_inputs(study):
     return run_results(runs, seeds) + scores(bases_of(runs), seeds)
 
 
-TABLES = ("scores", "paired", "claims", "budgets")
+TABLE_NAMES = {
+    "scores": "scores",
+    "paired": "paired differences",
+    "claims": "claims and verdicts",
+    "budgets": "budgets",
+}
+TABLES = list(TABLE_NAMES)
 
 
 def table(study, kind, suffix):
@@ -207,16 +249,24 @@ def table(study, kind, suffix):
     return f"{RESULTS}/tables/{stem}.{suffix}"
 
 
+def table_kinds(study):
+    return [kind for kind in TABLES if kind != "claims" or study not in S.ablations]
+
+
 def tables(study, suffix):
-    return [table(study, kind, suffix) for kind in TABLES]
+    return [table(study, kind, suffix) for kind in table_kinds(study)]
 
 
 def study_tables(study):
     return [*tables(study, "csv"), *tables(study, "md"), *tables(study, "html"), f"{RESULTS}/tables/{study}.runs.json"]
 
 
+def ablation_files(study):
+    return [*study_tables(study), *expand(f"{RESULTS}/figures/{study}.{{kind}}", kind=["pdf", "png", "csv"])]
+
+
 def study_category(study):
-    return "Main comparison" if study == "main" else "Studies"
+    return "Main comparison" if study == "main" else "Ablations" if study in S.ablations else "Studies"
 
 
 def figure_inputs(name):
@@ -227,10 +277,73 @@ def figure_inputs(name):
     if name == "lr_sensitivity":
         return [f"{RESULTS}/tables/lr_grid.csv"]
     if name == "regimes":
-        return [table(study, "paired", "csv") for study in STUDIES]
+        shown = [name for name, s in S.studies.items() if s.get("regime", True)]
+        return [table(study, "paired", "csv") for study in ["main", *shown]]
+    if name == "figure_1":
+        return []
+    if name == "figure_2":
+        return deep_inputs()
+    if name in ("figure_3a", "figure_3a_hard", "figure_3b"):
+        return probe_inputs()
+    if name == "figure_5":
+        return [f"{RESULTS}/tables/{study}.csv" for study in ["main", *OTHER_BASES]]
+    if name == "figure_6a":
+        return [*study_inputs("ablation_entropy"), *S.ablation_files()]
+    if name == "figure_6b":
+        return [*run_results(["prefix_rft", "schedule_uniform"], study_seeds("ablation_schedule")), *S.ablation_files()]
     if name == "comparison":
         return [f"{RESULTS}/tables/main.csv", *study_inputs("main")]
     return study_inputs("main")
+
+
+def with_configs(runs):
+    return list(dict.fromkeys(f for r in runs for f in S.run_files(r)))
+
+
+def deep_inputs():
+    """Many samples of few problems: base models and runs of the main comparison."""
+    files = expand(
+        f"{RESULTS}/pass_at_k/{{run}}/seed{{seed}}/{{file}}",
+        run=BASES + S.runs,
+        seed=SEEDS,
+        file=["scores.json", "samples.parquet"],
+    )
+    return [*files, *models(S.runs, SEEDS), *with_configs(S.runs)]
+
+
+def probe_inputs():
+    """Snapshots of the runs of the main comparison, probed."""
+    files = expand(
+        f"{RESULTS}/probes/{{run}}/seed{{seed}}/{{file}}", run=S.runs, seed=SEEDS, file=["probe.parquet", "probe.json"]
+    )
+    return [*files, *models(S.runs, SEEDS), *with_configs(S.runs)]
+
+
+def paper_table_inputs(name):
+    if name == "table_1":
+        return [f"{RESULTS}/tables/{WIDEST}.csv"]
+    if name == "table_2":
+        return [f"{RESULTS}/tables/{study}.csv" for study in (WIDEST, "ablation_quantity", "ablation_quality")]
+    if name == "table_4":
+        ours = [r for r in S.runs if S.run(r).method == "prefix_rft"]
+        return [*models(ours, SEEDS), *metrics(ours, SEEDS), *with_configs(ours)]
+    if name == "table_5":
+        return [f"{RESULTS}/tables/paired.csv", f"{RESULTS}/tables/main.csv"]
+    if name == "table_7":
+        return deep_inputs()
+    return study_inputs("controls")
+
+
+def paper_claims_inputs():
+    files = [*deep_inputs(), *probe_inputs(), *S.ablation_files()]
+    for study in CLAIM_STUDIES:
+        if study not in ("pass_at_k", "probes"):
+            files += study_inputs(study)
+    return list(dict.fromkeys(files))
+
+
+def figure_category(name):
+    return "Paper" if name in PAPER_FIGURES else "Figures"
 
 
 def figure_label(name):

@@ -51,7 +51,7 @@ rule evaluate:
         ENVIRONMENT
     threads: 1
     params:
-        override=OVERRIDE_FLAG,
+        override=run_flags,
         preset=S.preset,
         data=subpath(input.data, parent=True),
         out=subpath(output.scores, parent=True),

@@ -34,30 +34,15 @@ for study in STUDIES:
         input:
             tables(study, "md"),
         output:
-            report(
-                table(study, "scores", "html"),
-                caption="../report/main.rst",
-                category=study_category(study),
-                labels={"comparison": study, "table": "scores"},
-            ),
-            report(
-                table(study, "paired", "html"),
-                caption="../report/paired.rst",
-                category=study_category(study),
-                labels={"comparison": study, "table": "paired differences"},
-            ),
-            report(
-                table(study, "claims", "html"),
-                caption="../report/claims.rst",
-                category=study_category(study),
-                labels={"comparison": study, "table": "claims and verdicts"},
-            ),
-            report(
-                table(study, "budgets", "html"),
-                caption="../report/budgets.rst",
-                category=study_category(study),
-                labels={"comparison": study, "table": "budgets"},
-            ),
+            [
+                report(
+                    table(study, kind, "html"),
+                    caption=f"../report/{'main' if kind == 'scores' else kind}.rst",
+                    category=study_category(study),
+                    labels={"comparison": study, "table": TABLE_NAMES[kind]},
+                )
+                for kind in table_kinds(study)
+            ],
         log:
             f"{RESULTS}/logs/html.{study}.log",
         benchmark:
@@ -98,7 +83,7 @@ for name in FIGURES:
             png=report(
                 f"{RESULTS}/figures/{name}.png",
                 caption=f"../report/{name}.rst",
-                category="Figures",
+                category=figure_category(name),
                 labels={"figure": figure_label(name)},
             ),
             csv=f"{RESULTS}/figures/{name}.csv",

@@ -24,7 +24,7 @@ rule train:
         ENVIRONMENT
     threads: 1
     params:
-        override=OVERRIDE_FLAG,
+        override=run_flags,
         preset=S.preset,
         data=subpath(input.data, parent=True),
         checkpoints=f"{RESULTS}/checkpoints/{{run}}/seed{{seed}}",

@@ -1,0 +1,256 @@
+"""Ablations: many runs that differ from one run in a few keys, described once.
+
+`config/ablations.yaml` holds those that mean the same in every preset, `config/<preset>/ablations.yaml` those that name its
+demonstration sets, budgets and rates; one of the same name in the latter replaces the former.
+
+    entropy:
+      label: Which prefix tokens are trained
+      runs:
+        prefix_rft: {label: top 20 %}                                   # a run of the preset: used as it is
+        entropy_top50: {label: top 50 %, extends: prefix_rft, prefix: {keep_share: 0.5}}    # a variant: changed keys
+
+The first run is the one that the others are compared with. `series` and `at` place a run in the figure: one line a series, `at` on
+the x axis (`x` is its label; `log: true` for a logarithmic one). A `grid` makes one series a run and one variant a value.
+
+A variant is its parent's file and assignments, as `--set key=value` on the command line, so the commands that train and
+evaluate know nothing of this module. The keys that smoke.yaml sets win over a variant's, as they win over a file's.
+"""
+
+import difflib
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from .config import Run, config_hash, load_run, merge, read_yaml, resolve
+from .errors import UserError
+
+PREFIX = "ablation_"
+FILE = "ablations.yaml"
+NOT_RUNS = ("preset", "smoke", "ablations")  # files beside the runs' that configure something else
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+KEYS = {"label", "x", "log", "runs", "grid", "seeds"}
+PLACE = ("label", "extends", "series", "at")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run of an ablation. `extends` is None for a run that has a file (or is a variant of another ablation)."""
+
+    run: str
+    label: str
+    extends: str | None = None
+    changes: tuple[tuple[str, object], ...] = ()  # dotted key -> value
+    series: str | None = None
+    at: float | None = None
+
+    @property
+    def full_label(self):
+        """With its series, for tables."""
+        if self.series is None or self.series == self.label:
+            return self.label
+        return f"{self.series}, {self.label}" if self.at is None else f"{self.series} at {self.label}"
+
+
+@dataclass(frozen=True)
+class Ablation:
+    name: str
+    label: str
+    entries: tuple[Entry, ...]
+    x: str | None = None
+    log: bool = False
+    seeds: tuple[int, ...] | None = None
+
+    def entry(self, run) -> Entry:
+        return next(e for e in self.entries if e.run == run)
+
+    def pairs(self):
+        """(run, rival) to be compared: the first run with every other; within a series its first with the others; at one place of
+        the x axis (or under one label) the first series with the others. Each pair once."""
+        first, found = self.entries[0], {}
+        for e in self.entries:
+            same = next(o for o in self.entries if o.series == e.series)
+            beside = next(
+                o for o in self.entries if (o.at, o.at is None and o.label) == (e.at, e.at is None and e.label)
+            )
+            for ours in (first, same, beside):
+                if ours.run != e.run and (e.run, ours.run) not in found:
+                    found[ours.run, e.run] = None
+        return list(found)
+
+
+def flatten(values, prefix=""):
+    """{"prefix": {"keep": "all"}} -> ("prefix.keep", "all"), ..."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def run_names(folder) -> list[str]:
+    """The runs of a preset that have a file of their own."""
+    return sorted(p.stem for p in Path(folder).glob("*.yaml") if not p.stem.startswith("_") and p.stem not in NOT_RUNS)
+
+
+def files(folder) -> list[Path]:
+    """The files that a preset's ablations are described in."""
+    folder = Path(folder)
+    return [p for p in (folder.parent / FILE, folder / FILE) if p.exists()]
+
+
+def read_ablations(folder, override=None) -> dict[str, Ablation]:
+    """The ablations of the preset in `folder`, by name without the prefix. `override`: its section `ablations` is merged in; a run
+    whose value is null there is left out. Raises `UserError` for what could not be trained."""
+    folder, values, where = Path(folder), {}, {}
+    for file in files(folder):
+        for name, spec in read_yaml(file).items():
+            values[name], where[name] = spec, file
+    values = merge(values, (read_yaml(override).get("ablations") or {}) if override else {})
+    ordinary = run_names(folder)
+    out = {}
+    for name, spec in values.items():
+        where.setdefault(name, override)
+        ablation = _ablation(name, spec, where[name], Path(folder), override)
+        entries = tuple(_own_file(e, folder, ordinary) for e in ablation.entries)
+        out[name] = replace(ablation, entries=entries)
+    made = [e.run for a in out.values() for e in a.entries if e.extends]
+    for a in out.values():
+        for e in a.entries:
+            at = f"{where[a.name]}: key '{a.name}.runs.{e.run}'"
+            if e.extends is None and e.run not in ordinary and e.run not in made:
+                near = difflib.get_close_matches(e.run, [*ordinary, *made], 1)
+                hint = f"did you mean {near[0]!r}?" if near else "a variant must say which run it extends"
+                raise UserError(f"{at}: no run {e.run!r} ({folder}/{e.run}.yaml); {hint}")
+            if e.extends and e.extends not in ordinary:
+                near = difflib.get_close_matches(e.extends, ordinary, 1)
+                hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(ordinary)}"
+                raise UserError(f"{at}.extends = {e.extends!r}: no such run in {folder}; {hint}")
+            if e.extends and (e.run in ordinary or made.count(e.run) > 1):
+                raise UserError(
+                    f"{at}: there is another run of this name; give the variant another, or leave out its changes"
+                )
+    return out
+
+
+def _own_file(entry, folder, ordinary):
+    """A variant that the preset has a file of the same name for, with the same values, is that run."""
+    if entry.extends not in ordinary or entry.run not in ordinary:
+        return entry
+    sets = [f"{k}={_text(v)}" for k, v in entry.changes]
+    same = config_hash(load_run(folder / f"{entry.extends}.yaml", None, sets)) == config_hash(
+        load_run(folder / f"{entry.run}.yaml")
+    )
+    return replace(entry, extends=None, changes=()) if same else entry
+
+
+def _ablation(name, spec, where, folder, override):
+    def wrong(key, value, expected):
+        return UserError(f"{where}: key '{name}{key}' = {value!r}: must be {expected}")
+
+    if not isinstance(spec, dict):
+        raise wrong("", spec, "a mapping with the keys label and runs")
+    for key in spec:
+        if key not in KEYS:
+            near = difflib.get_close_matches(str(key), KEYS, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(KEYS))}"
+            raise UserError(f"{where}: unknown key '{name}.{key}' = {spec[key]!r}; {hint}")
+    seeds = spec.get("seeds")
+    if seeds is not None and not (isinstance(seeds, list) and seeds and all(isinstance(s, int) for s in seeds)):
+        raise wrong(".seeds", seeds, "a list of whole numbers such as [0, 1]")
+    runs = spec.get("runs") or {}
+    if not isinstance(runs, dict):
+        raise wrong(".runs", runs, "a mapping from names to labels and changed keys")
+    entries = [_entry(name, run, dict(v or {}), where) for run, v in runs.items() if v is not None]
+    if "grid" in spec:
+        entries += _grid(name, spec["grid"], where, folder, override)
+    if not entries:
+        raise wrong(".runs", runs, "a mapping that names at least one run")
+    twice = next((r for r, n in Counter(e.run for e in entries).items() if n > 1), None)
+    if twice:
+        raise UserError(f"{where}: key '{name}.runs': run {twice!r} is there twice")
+    x = spec.get("x")
+    return Ablation(
+        name, str(spec.get("label") or name), tuple(entries), x, bool(spec.get("log")), seeds and tuple(seeds)
+    )
+
+
+def _entry(name, run, values, where):
+    if not NAME.fullmatch(str(run)):
+        raise UserError(f"{where}: key '{name}.runs': {run!r} must be made of letters, digits, -, . and _")
+    place = {key: values.pop(key, None) for key in PLACE}
+    if values and not place["extends"]:
+        key = next(iter(values))
+        raise UserError(f"{where}: key '{name}.runs.{run}.{key}' = {values[key]!r}: a variant needs the key 'extends'")
+    at = place["at"]
+    if at is not None and (isinstance(at, bool) or not isinstance(at, int | float)):
+        raise UserError(f"{where}: key '{name}.runs.{run}.at' = {at!r}: must be a number, the place on the x axis")
+    label = place["label"] or (f"{at:g}" if at is not None else run)
+    return Entry(str(run), str(label), place["extends"], tuple(flatten(values)), place["series"], at)
+
+
+def _grid(name, grid, where, folder, override):
+    """One series a run, one variant a value; where a value is the run's own, that is the run itself."""
+    if not isinstance(grid, dict) or set(grid) != {"key", "values", "runs"} or not isinstance(grid["runs"], dict):
+        raise UserError(f"{where}: key '{name}.grid' = {grid!r}: must have the keys key, values and runs (run: label)")
+    for run, series in grid["runs"].items():
+        own = resolve(folder / f"{run}.yaml", override, "run")
+        for part in grid["key"].split("."):
+            own = own.get(part) if isinstance(own, dict) else None
+        for value in sorted({*grid["values"], *([own] if own is not None else [])}):
+            if value == own:
+                yield Entry(run, f"{value:g}", None, (), str(series), value)
+            else:
+                changes = ((grid["key"], value),)
+                yield Entry(f"{name}_{run}_{value:g}", f"{value:g}", run, changes, str(series), value)
+
+
+# ------------------------------------------------------------------------------------------------ from name to run
+
+
+class Runs:
+    """Finds the configuration of a run of one preset by its name: its own file, or a variant of an ablation."""
+
+    def __init__(self, folder, override=None):
+        self.folder, self.override = Path(folder), override
+        self._variants = None
+
+    @property
+    def variants(self) -> dict[str, Entry]:
+        if self._variants is None:
+            ablations = read_ablations(self.folder, self.override).values()
+            self._variants = {e.run: e for a in ablations for e in a.entries if e.extends}
+        return self._variants
+
+    def locate(self, run) -> tuple[Path, list[str]]:
+        """(file, assignments) of a run. A name that nobody knows gives the file that it should have had."""
+        file = self.folder / f"{run}.yaml"
+        if file.exists() or run not in self.variants:
+            return file, []
+        entry = self.variants[run]
+        parent = self.folder / f"{entry.extends}.yaml"
+        fixed = set()
+        if self.override is not None:
+            values = read_yaml(self.override)
+            method = dict(entry.changes).get("method") or resolve(parent, self.override, "run").get("method")
+            fixed = {k for s in ("run", f"run_{method}") for k, _ in flatten(values.get(s) or {})}
+        return parent, [f"{k}={_text(v)}" for k, v in entry.changes if k not in fixed]
+
+    def load(self, run, sets=()) -> Run:
+        file, changes = self.locate(run)
+        try:
+            return load_run(file, self.override, [*changes, *sets])
+        except UserError as e:
+            if not changes:
+                raise
+            raise UserError(f"variant {run} of {e}") from e
+
+
+def _text(value):
+    """A value as `--set` reads it: YAML on one line, the same text every time."""
+    if isinstance(value, str) and yaml.safe_load(value) == value:
+        return value
+    return json.dumps(value)

@@ -1,0 +1,41 @@
+"""The paper's Figure 3b: on which problems the likelihood of the demonstrations grows.
+
+For every problem of the fixed subset: change of the demonstration's NLL between two snapshots (a fifth and three fifths of the run; the
+paper: steps 128 and 384 of 640) against its difficulty, the mean accuracy in between. Mean over seeds; outliers (Tukey's fences) are
+left out; the curve is LOWESS over 0.2 of the points.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from ..probes import change, trajectories
+from ..statistics import lowess, within_quartiles
+from . import style
+
+
+def draw(context):
+    found = trajectories(context.load(evaluation=None).trained())
+    looks, rows = style.looks([t.member for t in found]), []
+    figure, axes = plt.subplots(1, len(found), figsize=(style.DOUBLE, 2.2), sharex=True, squeeze=False)
+    for axis, t in zip(axes[0], found, strict=True):
+        delta, accuracy, (start, end) = change(t)
+        x, y = accuracy.mean(0), delta.mean(0)
+        keep, look = within_quartiles(y), looks[t.member.run]
+        axis.axhline(0, color=style.BLACK, linewidth=0.6)
+        axis.plot(
+            100 * x[keep], y[keep], linestyle="none", marker="o", markersize=2, color=look["color"], alpha=0.35, mew=0
+        )
+        grid = np.linspace(x[keep].min(), x[keep].max(), 40)
+        axis.plot(100 * grid, lowess(x[keep], y[keep], 0.2, grid), color=look["color"], linewidth=1.6)
+        axis.set_title(t.member.label, loc="left")
+        axis.set_title(f"steps {start}\u2013{end}", loc="right", fontsize=5.5, color="#555555")
+        for i, problem in enumerate(t.problems):
+            rows.append(
+                dict(method=t.member.run, problem=problem, level=t.levels[i], accuracy=x[i], change=y[i])
+                | dict(outlier=not keep[i], start=start, end=end, n_seeds=len(delta))
+            )
+    axes[0, 0].set_ylabel("Change of demonstration NLL\n(nats a token)")
+    figure.supxlabel(
+        f"Mean accuracy between the two snapshots (%, avg@{found[0].samples})", fontsize=plt.rcParams["axes.labelsize"]
+    )
+    return figure, rows

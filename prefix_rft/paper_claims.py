@@ -1,0 +1,89 @@
+"""Command `paper-claims`: every claim of the paper and of its critics that this preset can test, as claims are tested in claims.py.
+
+`--studies` says which comparisons are there: `main`, names of `studies` of preset.yaml, `ablation_<name>`, `pass_at_k` (many samples of few
+problems), `probes` (snapshots). A claim of a study that is not named, or whose run the preset does not have, is listed as not tested.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from .claims import FIELDS, FURTHER, MAIN, claims, further, not_tested, row_of
+from .figures import Context
+from .io import write_text
+from .probes import change, trajectories
+from .statistics import mean_interval
+from .study import read_preset
+from .tables import claims_md, seed_list, write_csv
+
+
+def add_arguments(parser):
+    parser.add_argument("--preset-config", required=True, type=Path, help="config/<preset>/preset.yaml")
+    parser.add_argument("--override", help="the override file that the results were made with, if any")
+    parser.add_argument("--results", required=True, type=Path, help="results/<preset>")
+    parser.add_argument("--seeds", type=seed_list, help="such as 0,1; default: those of preset.yaml")
+    parser.add_argument("--studies", required=True, help="comma-separated names of what has been run")
+    parser.add_argument("--out", required=True, type=Path, help="the .csv; .md is written beside it")
+
+
+def probe_rows(found):
+    """Claims about Figure 3. One number a seed."""
+    by_kind = {t.member.kind: t for t in found}
+
+    def fall(t):
+        means = t.nll.mean(-1)
+        return means[:, 0] - means[:, -1]
+
+    def gain(t):
+        means = t.accuracy().mean(-1)
+        return means[:, -1] - means[:, 0]
+
+    def hard(t):
+        delta, accuracy, _ = change(t)
+        order = np.argsort(accuracy.mean(0), kind="stable")
+        half = len(order) // 2
+        return delta[:, order[half:]].mean(1) - delta[:, order[:half]].mean(
+            1
+        )  # positive: it fell more on the harder half
+
+    rows = []
+    for claim in (c for c in FURTHER if c.study == "probes"):
+        ours, rival = by_kind.get(claim.ours), by_kind.get(claim.rival)
+        if ours is None or (claim.rival and rival is None):
+            rows.append(row_of(claim, reason=f"the main comparison has no {claim.rival if ours else claim.ours}"))
+            continue
+        measure, unit = {"nll": (fall, "nats"), "gain": (gain, "points"), "hard": (hard, "nats")}[claim.measure]
+        values = measure(ours) - (measure(rival) if rival else 0)
+        metric = "avg" if claim.measure == "gain" else "NLL"
+        rows.append(row_of(claim, mean_interval(values), split="train", metric=metric, unit=unit))
+    return rows
+
+
+def all_rows(context, names):
+    main = context.study
+    rows = claims(main) + further(main)
+    if "pass_at_k" in names:
+        rows += further(context.load(evaluation="pass_at_k"), "pass_at_k")
+    if "probes" in names:
+        rows += probe_rows(trajectories(context.load(evaluation=None).trained()))
+    bases = {m.config.base for m in main.trained()}
+    others = []
+    for name in names:
+        if name in (MAIN, "pass_at_k", "probes"):
+            continue
+        study = context.load(name)
+        rows += further(study, name)
+        if not bases & {m.config.base for m in study.trained()}:
+            others.append(name)
+            rows += [r | {"claim": f"{r['claim']} ({study.label})"} for r in further(study, "bases")]
+    return rows + not_tested(skip=(MAIN, *names, *(["bases"] if others else [])))
+
+
+def main(args):
+    context = Context(args.preset_config, args.results, MAIN, args.seeds, args.override)
+    names = args.studies.split(",")
+    rows = all_rows(context, names)
+    write_csv(args.out.with_suffix(".csv"), FIELDS, rows)
+    preset = read_preset(args.preset_config, args.override)
+    differs = f"\nWhat differs from the paper: {preset['differs']}.\n" if preset.get("differs") else ""
+    write_text(args.out.with_suffix(".md"), claims_md(context.study, rows) + differs)

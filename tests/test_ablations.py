@@ -1,0 +1,213 @@
+"""Ablations: variants resolve to the right configuration, targets ask for no more than they need, tables and figures compare what belongs
+together, and mistakes end in one line."""
+
+import re
+
+import pytest
+import synthetic
+import yaml
+
+from prefix_rft import figures, tables
+from prefix_rft.ablations import Runs, flatten, read_ablations
+from prefix_rft.check import check_preset
+from prefix_rft.config import config_hash, load_run
+from prefix_rft.errors import UserError
+from prefix_rft.methods import names as methods
+from prefix_rft.study import load_study
+from tests.conftest import ROOT
+from tests.test_figures import command
+from tests.test_tables import rows
+from tests.test_workflow import plan
+
+PRESETS = sorted(p.parent for p in (ROOT / "config").glob("*/ablations.yaml"))
+NAMES = {"entropy", "schedule", "quantity", "quality", "estimator", "group", "sft_budget", "reward_noise", "lr"}
+TINY = ROOT / "config/tiny"
+
+
+def runs_of(name, folder=TINY):
+    return {e.run for e in read_ablations(folder)[name].entries}
+
+
+@pytest.mark.parametrize("folder", PRESETS, ids=lambda p: p.name)
+def test_every_preset_has_every_ablation(folder):
+    assert set(read_ablations(folder)) == NAMES
+
+
+def test_a_variant_is_its_parent_with_its_keys_changed():
+    variant, parent = Runs(TINY).load("entropy_top50"), load_run(TINY / "prefix_rft.yaml")
+    assert variant.prefix.keep_share == 0.5 and config_hash(variant) != config_hash(parent)
+    assert {k for k, v in flatten(vars(variant)) if v != dict(flatten(vars(parent)))[k]} == {"prefix"}
+    assert config_hash(Runs(TINY).load("prefix_rft")) == config_hash(parent)
+
+
+def test_no_variant_is_another_run_under_another_name():
+    find, seen = Runs(TINY), {}
+    for run in [
+        *(p.stem for p in TINY.glob("[a-z]*.yaml") if p.stem not in ("preset", "smoke", "ablations")),
+        *find.variants,
+    ]:
+        seen.setdefault(config_hash(find.load(run)), []).append(run)
+    twice = [v for v in seen.values() if len(v) > 1 and any(run in find.variants for run in v)]
+    assert not twice
+
+
+def test_the_issue_s_values_are_there():
+    find = Runs(TINY)
+
+    def values(name, key):
+        return {find.load(r).prefix.__getattribute__(key) for r in runs_of(name) if find.load(r).method == "prefix_rft"}
+
+    assert values("schedule", "schedule") == {
+        "cosine",
+        "linear",
+        "uniform",
+        "constant",
+        "reverse",
+        "to_zero",
+        "difficulty",
+    }
+    assert values("group", "per_group") == {0, 1, 2, 4, 8}
+    assert values("entropy", "keep") == {"top", "all", "random", "bottom", "matched"}
+    assert values("entropy", "keep_share") == {0.2, 0.5, 0.8}
+    assert values("estimator", "baseline") == {"inside", "outside"} and values("estimator", "clip") == {True, False}
+    assert values("estimator", "rank_over") == {"minibatch", "group", "sequence"}
+    assert {find.load(r).reward_noise for r in runs_of("reward_noise")} == {None, 0.05, 0.1, 0.2}
+    assert {find.load(r).demos for r in runs_of("quality")} == {"strong", "weak", "weak_unfiltered", "wrong"}
+    assert {e.at for e in read_ablations(TINY)["quantity"].entries if e.series == "Prefix-RFT"} == {100, 10, 1, 0}
+    lr = read_ablations(TINY)["lr"].entries
+    assert {find.load(e.run).method for e in lr} == set(methods())
+    by_series = {s: {e.at for e in lr if e.series == s} for s in {e.series for e in lr}}
+    assert set.intersection(*by_series.values()) == {0.00025, 0.0005, 0.001}
+    assert all(find.load(e.run).optimizer.lr == e.at for e in lr)
+
+
+def test_smoke_wins_over_a_variant():
+    find = Runs(TINY, str(TINY / "smoke.yaml"))
+    assert find.load("sft_budget_rft_2").steps == 2 and find.load("sft_budget_sft_2").epochs == 0.25
+    assert find.load("entropy_top50").prefix.keep_share == 0.5
+
+
+# ------------------------------------------------------------------------------------------------------------- graph
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_target_trains_and_evaluates_only_what_it_needs(name, root):
+    jobs = plan(root, f"ablation_{name} --config seeds=[0]")
+    expected = runs_of(name)
+    evaluated = {run for rule, run in jobs if rule == "evaluate"}
+    trained = {run for rule, run in jobs if rule == "train"}
+    assert evaluated == expected
+    parents = {p for r in expected if (p := Runs(TINY).load(r).init_from)}
+    assert trained == expected | parents
+    assert {rule for rule, _ in jobs if rule.startswith(("draw_", "tables_"))} == {
+        f"draw_ablation_{name}",
+        f"tables_ablation_{name}",
+    }
+    assert not any(rule in ("train_grid", "validate_grid") for rule, _ in jobs)
+
+
+def test_ablations_is_all_of_them_and_the_main_comparison_none(root):
+    jobs = plan(root, "ablations --config seeds=[0]")
+    assert {run for rule, run in jobs if rule == "evaluate"} == set().union(*map(runs_of, NAMES))
+    everything = {run for _, run in plan(root, "--config seeds=[0]")}
+    assert not everything & set(Runs(TINY).variants)
+
+
+# ---------------------------------------------------------------------------------------------------- tables, figure
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    preset, results = synthetic.build(
+        tmp_path_factory.mktemp("made"), seeds=(0, 1), problems=6, ablations=("rows", "lines")
+    )
+    for name in ("rows", "lines"):
+        common = ("--preset-config", preset, "--results", results, "--study", f"ablation_{name}", "--out")
+        command(tables, *common, results / f"tables/ablation_{name}.csv")
+        command(figures, "ablation", *common, results / f"figures/ablation_{name}.pdf")
+    return preset, results
+
+
+def test_paired_table_compares_with_the_first_within_a_series_and_at_one_place(made):
+    pairs = {(r["method"], r["rival"]) for r in rows(made[1] / "tables/ablation_lines.paired.csv")}
+    first = {("prefix_rft", r) for r in ("lines_10", "lines_100", "rft", "lines_rft_10", "luffy", "base")}
+    assert pairs == first | {("rft", "lines_rft_10"), ("lines_10", "lines_rft_10")}
+    assert not (made[1] / "tables/ablation_lines.claims.csv").exists()
+
+
+def test_figure_s_numbers_are_those_of_the_tables(made):
+    for name in ("rows", "lines"):
+        drawn = rows(made[1] / f"figures/ablation_{name}.csv")
+        scores = {
+            (r["method"], r["split"], r["metric"], float(r["temperature"])): r
+            for r in rows(made[1] / f"tables/ablation_{name}.csv")
+        }
+        paired = {
+            (r["rival"], r["split"], r["metric"], float(r["temperature"])): r
+            for r in rows(made[1] / f"tables/ablation_{name}.paired.csv")
+            if r["method"] == "prefix_rft"
+        }
+        assert {r["split"] for r in drawn} == {"test", "test/hard"}
+        for r in drawn:
+            key = (r["method"], r["split"], r["metric"], float(r["temperature"]))
+            assert float(r["mean"]) == pytest.approx(float(scores[key]["mean"]), abs=1e-6)
+            if r["method"] != "prefix_rft":  # the figure shows variant minus first, the table first minus variant
+                assert float(r["difference"]) == pytest.approx(-float(paired[key]["difference"]), abs=1e-6)
+
+
+def test_an_edited_variant_is_refused_until_it_is_trained_again(tmp_path):
+    preset, results = synthetic.build(tmp_path, seeds=(0,), problems=3, ablations=("rows",))
+    load_study(preset, results, "ablation_rows")
+    file = preset.parent / "ablations.yaml"
+    file.write_text(file.read_text().replace("keep_share: 0.5", "keep_share: 0.6"))
+    with pytest.raises(UserError, match="runs/rows_half/seed0/run.json: key 'config_hash'"):
+        load_study(preset, results, "ablation_rows")
+
+
+# --------------------------------------------------------------------------------------------------------- bad input
+
+
+def with_ablations(tmp_path, **spec):
+    preset, _ = synthetic.build(tmp_path, seeds=(0,), problems=1, runs=("rft", "prefix_rft"), steps=1)
+    (preset.parent / "ablations.yaml").write_text(yaml.safe_dump(spec))
+    return preset.parent
+
+
+@pytest.mark.parametrize(
+    "spec, message",
+    [
+        ({"runs": {"prefix_rtf": {}}}, "'a.runs.prefix_rtf': no run 'prefix_rtf'.*did you mean 'prefix_rft'"),
+        ({"runs": {"x": {"extends": "rtf"}}}, "'a.runs.x'.extends = 'rtf': no such run.*did you mean 'rft'"),
+        ({"runs": {"x": {"steps": 3}}}, "'a.runs.x.steps' = 3: a variant needs the key 'extends'"),
+        ({"runs": {"rft": {"extends": "prefix_rft"}}}, "there is another run of this name"),
+        ({"runs": {"rft": {"at": "two"}}}, "'a.runs.rft.at' = 'two': must be a number"),
+        ({"run": {}}, "unknown key 'a.run' = {}; did you mean 'runs'"),
+        ({"runs": {}}, "'a.runs' = {}: must be a mapping that names at least one run"),
+        ({"runs": {"rft": {}}, "seeds": 3}, "'a.seeds' = 3: must be a list"),
+        ({"grid": {"key": "optimizer.lr"}}, "'a.grid' = .*must have the keys key, values and runs"),
+    ],
+)
+def test_mistakes_in_ablations_are_one_line(tmp_path, spec, message):
+    with pytest.raises(UserError, match=message) as caught:
+        read_ablations(with_ablations(tmp_path, a=spec))
+    assert "\n" not in str(caught.value) and "ablations.yaml" in str(caught.value)
+
+
+def test_wrong_key_of_a_variant_stops_the_check(tmp_path):
+    folder = with_ablations(tmp_path, a={"runs": {"x": {"extends": "prefix_rft", "prefix": {"keep_shar": 0.5}}}})
+    with pytest.raises(
+        UserError, match="variant x of .*prefix_rft.yaml: unknown key 'prefix.keep_shar' = 0.5; did you mean"
+    ):
+        Runs(folder).load("x")
+    with pytest.raises(UserError):
+        check_preset(folder)
+
+
+def test_unknown_ablation_names_the_known_ones(made):
+    with pytest.raises(UserError, match="known ablations: ablation_rows, ablation_lines"):
+        load_study(*made, "ablation_row")
+
+
+def test_docs_name_every_ablation(root):
+    text = (root / "workflow/README.md").read_text()
+    assert NAMES <= set(re.findall(r"ablation_(\w+)", text))
