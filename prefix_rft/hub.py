@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 4  # for everything that a network can spoil
 WAIT = 1.0  # seconds before the second attempt; doubled before each further one
 CLIENTS = ("httpx", "httpx2", "httpcore", "httpcore2")  # what huggingface_hub's connections are made with
-GATED = "{}: is behind a form; accept it on the hub's page of the data set and set HF_TOKEN, or give a local copy with key {}.path"
+GATED = "{}: is behind a form; accept it on the hub's page of the data set and set HF_TOKEN, or give a local copy with {}.path"
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
