@@ -139,12 +139,13 @@ def table_2(source):
 
 
 def thirds(rows, key):
-    """Means of `key` over the first, middle and last third of a run's steps; None where it was not logged."""
+    """Means of `key` over the first, middle and last third of a run's steps; None where it was never logged. Of one or two logged steps the
+    thirds overlap."""
     values = [r[key] for r in rows if r.get(key) is not None]
-    third = len(values) // 3
-    if third == 0:
+    if not values:
         return None
-    return [float(np.mean(part)) for part in (values[:third], values[third:-third], values[-third:])]
+    third = max(1, len(values) // 3)
+    return [float(np.mean(part)) for part in (values[:third], values[third:-third] or values, values[-third:])]
 
 
 def table_4(source):
@@ -158,16 +159,24 @@ def table_4(source):
         "gradient norm, rollout part": [thirds(r, "grad_norm_rollout") for r in runs],
         "angle between them (degrees)": [thirds(r, "grad_cosine") for r in runs],
     }
-    if any(v is None for values in measures.values() for v in values):
+    norms = [measures[f"gradient norm, {part} part"] for part in ("prefix", "rollout")]
+    if any(v is None for values in norms for v in values):
         raise UserError(
-            f"{member.run_dir(member.seeds[0])}/metrics.jsonl: too few steps with gradient norms (part_norms_every)"
+            f"{member.run_dir(member.seeds[0])}/metrics.jsonl: has no gradient norms of the parts (part_norms_every)"
         )
-    prefix, rollout = (np.array(measures[f"gradient norm, {part} part"]) for part in ("prefix", "rollout"))
-    measures["prefix norm / rollout norm"] = (prefix / rollout).tolist()
+    prefix, rollout = map(np.array, norms)
+    measures["prefix norm / rollout norm"] = np.divide(
+        prefix, rollout, np.full(prefix.shape, np.nan), where=rollout > 0
+    )
+    # where one part was always zero there is no angle, and without rollouts' gradient no ratio
+    unknown = {k for k, v in measures.items() if any(row is None or np.isnan(row).any() for row in v)}
     scale = {"share of prefix tokens (%)": lambda v: 100 * v}
     scale["angle between them (degrees)"] = lambda v: np.degrees(np.arccos(np.clip(v, -1, 1)))
     lines, rows = [], []
     for name, values in measures.items():
+        if name in unknown:
+            lines.append([name, "", "", ""])
+            continue
         values = scale.get(name, lambda v: v)(np.array(values, float))
         intervals = [mean_interval(values[:, i]) for i in range(3)]
         lines.append([name, *(number(i) for i in intervals)])
