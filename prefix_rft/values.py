@@ -11,7 +11,7 @@ holds however math-verify reads the two texts:
   equal elements whether order counts or not.
 
 Where a text can be read in several ways (1,234), "different" has to hold for all of them. Everything else is None: inequalities,
-matrices, factorials, values that are closer than math-verify's rounding.
+matrices, values that are closer than math-verify's rounding.
 """
 
 import math
@@ -37,7 +37,7 @@ _SPACES_COUNT = re.compile(
 _LEFT_SIDE = re.compile(r"\s*([A-Za-z](?:\([A-Za-z]\))?)\s*=(?!.*(?:[=<>]|\\(?:le|ge|ne|in)))\s*")
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d{1,60}(?:\.\d{1,12})?|\.\d{1,12})(?!\d)|(?P<command>\\[A-Za-z]+)|(?P<letter>[A-Za-z](?![A-Za-z]))"
-    r"|(?P<sign>[-+*/^_(){}\[\],]|\\[{}]))"
+    r"|(?P<sign>[-+*/^_!(){}\[\],]|\\[{}]))"
 )
 _SPELLING = [
     (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
@@ -109,8 +109,8 @@ def _words(given, right):
         a, b = (re.sub(r"[^a-z]", "", m[1].lower()) for m in (a, b))
         return None if a == b else (False, "different words")
     if a or b:
-        rest = readings(right if a else given, letters=False)
-        return (False, "a word and a number") if rest else None
+        _, rest = _without_left_sides("0", right if a else given)
+        return (False, "a word and an expression") if re.search(r"\d", rest) and readings(rest) else None
     return None
 
 
@@ -154,8 +154,11 @@ def readings(text: str, letters=True) -> list[list] | None:
 
 def _same_tokens(given, right):
     """Are two expressions of plain arithmetic written alike but for spaces? 1,080 and 1, 080 are not: a number and a list."""
-    if any(_MIXED.search(text) or _GROUPED.search(text) for text in (given, right)):
+    if _MIXED.search(given + " " + right) or _GROUPED.findall(given) != _GROUPED.findall(right):
         return False
+    parts = given.split("\\cup"), right.split("\\cup")
+    if len(parts[0]) > 1:
+        return len(parts[0]) == len(parts[1]) and all(_same_tokens(a, b) for a, b in zip(*parts, strict=True))
     return bool(_values(given, True) and _values(right, True)) and _Reader(given).tokens == _Reader(right).tokens
 
 
@@ -324,8 +327,8 @@ class _Reader:
                 self.take()
                 total, slash = _divide(total, self.power()), True
             else:
-                if slash or self.kind == "number":  # 3 4, x 2 and 1/2x are anybody's guess
-                    raise _Unread
+                if slash or (self.kind == "number" and self.tokens[self.at - 1][0] == "number"):
+                    raise _Unread  # 3 4 and 1/2x are anybody's guess
                 if self.mixed and self.token == "\\frac" and self.tokens[self.at - 1][0] == "number":
                     total = total + self.power()
                 else:
@@ -334,6 +337,9 @@ class _Reader:
 
     def power(self):
         base = self.atom()
+        if self.token == "!":
+            self.take()
+            base = _factorial(base)
         if self.token == "^":
             self.take()
             exponent = self.group() if self.token == "{" else self.atom(single=True)
@@ -417,6 +423,14 @@ class _Reader:
         if self.token not in (None, "+", "-", ",", ")", "]", "}", "\\}", "\\rfloor", "\\rceil") or value.imag:
             raise _Unread
         return _FUNCTIONS[name](value.real) / base
+
+
+def _factorial(x):
+    """x! by the gamma function, so that letters have one too."""
+    x = complex(x)
+    if x.imag or not 0 <= x.real <= 100:
+        raise _Unread
+    return math.gamma(x.real + 1)
 
 
 def _divide(a, b):

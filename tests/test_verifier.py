@@ -59,6 +59,8 @@ def grown(inner):
         inner.map(lambda x: f"x = {x}"),
         inner.map(lambda x: rf"{x}\%"),
         inner.map(lambda x: f"{x}^2"),
+        inner.map(lambda x: f"({x})!"),
+        pair.map(lambda p: rf"({p[0]}) {p[1]}"),
         inner.map(lambda x: rf"\log_{{10}} {x}"),
     )
 
@@ -145,6 +147,11 @@ def test_every_reference_answer_is_right_in_every_form_and_other_answers_are_wro
         (r"2\frac13", r"\frac73", None),
         (r"2\frac13", r"\frac83", False),
         ("8\\%", "0.08", None),
+        (r"\frac{d !}{2 k(d-k) !}", "210", False),
+        (r"\frac{n!}{2}", "210", False),
+        (r"(n-2) 2^{n}+1", "-6,-8,-10", False),
+        (r"\text{Evelyn}", "y = 2x + 3", False),
+        (r"(2,12)\cup(12,102)", r"(2,12) \cup (12,102)", True),
         (r"4210_{5}", "555", None),
         (r"4210_{5}", "556", False),
         ("1,234", r"\{1, 234\}", None),
