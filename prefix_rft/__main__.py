@@ -34,6 +34,7 @@ COMMANDS = {
     "subset": ("subsets", "choose training problems: by demonstration, by difficulty, the first of each level"),
     "teach": ("teacher", "sample demonstrations from a model and verify them"),
     "evaluate-benchmark": ("benchmark_scores", "sample a model on one benchmark and score it"),
+    "gather": ("gather", "a model's samples of all benchmarks as one evaluation"),
     "benchmark-table": ("benchmark_table", "table of a preset's benchmark scores"),
     "base": ("base", "make the base model"),
     "demos": ("demos", "filter a set of demonstrations"),
