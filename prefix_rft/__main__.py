@@ -45,6 +45,7 @@ COMMANDS = {
     "paper-table": ("paper_tables", "one table of the paper from our runs"),
     "paper-claims": ("paper_claims", "every claim of the paper and of its critics, tested"),
     "figure": ("figures", "one figure"),
+    "cost": ("cost", "GPU-hours, tokens, disk and memory of a run or of a target, before anything runs"),
     "summary": ("summary", "print the main table, the claims and the path of the report"),
     "check": ("check", "validate the configuration of a preset before any work"),
     "score": ("rewards", "verify responses of a JSON-lines file"),
