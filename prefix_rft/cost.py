@@ -6,9 +6,9 @@
 A roofline: the forward and backward passes of training take FLOPs (shapes.py) at a share of the GPU's peak; decoding takes, for each
 token of the batch, the bytes of the weights and of the cache at a share of the memory bandwidth, or the FLOPs if they take longer. The
 shares (config/hardware.yaml) and the lengths of what has not been sampled yet (`expected` of preset.yaml) are assumptions, and are
-printed with the result. Numbers of demonstrations and their tokens are taken from the reports in results/<preset>, where they are.
+printed with the result. Groups are composed by the method itself. Numbers of demonstrations and their tokens are taken from the reports in results/<preset>, where they are.
 
-Left out: reading the data, verification (on CPUs, beside the GPUs), exchanges between GPUs, waiting in a queue.
+Left out: ReLIFT's further updates, reading the data, verification (on CPUs, beside the GPUs), exchanges between GPUs, waiting in a queue.
 """
 
 import argparse
@@ -18,11 +18,14 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from . import memory, shapes
 from .ablations import Runs
 from .benchmarks import load_benchmarks
 from .config import load, load_run, opt, read_yaml, resolve
 from .config import build as build_config
+from .episodes import Demonstration, Problem
 from .errors import UserError
 from .io import read_json
 from .memory import GIB
@@ -108,6 +111,19 @@ def training_flops(shape, tokens, length, scored, checkpointing=False):
     return (4 if checkpointing else 3) * shape.forward_flops(tokens, length / 2, scored)
 
 
+def group_of(method, mean, length, places=20):
+    """(rollouts, tokens sampled, tokens of prefixes read, response tokens) of one prompt, averaged over the run. The method composes the
+    groups of a problem with a demonstration of `length` tokens (0: without one); what continues a prefix ends where the demonstration does."""
+    rng, demo = np.random.default_rng(0), [Demonstration("d", [0] * int(length))] if length else []
+    sums = np.zeros(4)
+    for progress in np.linspace(0, 1, places):
+        for start in method.compose(Problem("p", [0], "", demo), float(progress), rng):
+            prefix = len(start.prefix)
+            whole = length if prefix else mean
+            sums += (start.sample, (whole - prefix) * start.sample, prefix * start.sample, whole)
+    return sums / places
+
+
 # -------------------------------------------------------------------------------------------------------- single jobs
 
 
@@ -164,18 +180,25 @@ class Preset:
             flops = training_flops(shape, job.trained, ex.prompt_tokens + length, sequences * length, checkpointing)
             job.seconds = hw.seconds_of(flops, "train", gpus)
         else:
-            rows, mean = run.batch_prompts * run.rollout.group_size, min(ex.response_tokens, run.rollout.max_response)
-            tokens = rows * (ex.prompt_tokens + mean)
-            engine = self.engine or run.rollout.engine
-            decode = decode_seconds(
-                shape, hw, engine, -(-rows // gpus), ex.prompt_tokens, mean, run.rollout.max_response
+            mean = min(ex.response_tokens, run.rollout.max_response)
+            having = min(1.0, count / self.problems(run.train_split)) if count else 0.0
+            group = group_of(method, mean, length)
+            plain = group if having == 1 else group_of(method, mean, 0)
+            rows, sampled, read, responses = (
+                run.batch_prompts * (having * a + (1 - having) * b) for a, b in zip(group, plain, strict=True)
             )
+            decode = decode_seconds(
+                *(shape, hw, self.engine or run.rollout.engine, -(-rows // gpus)),
+                *(ex.prompt_tokens + read / rows, sampled / rows, run.rollout.max_response),
+            )
+            count = max(rows, run.batch_prompts * run.rollout.group_size)
+            tokens, long = count * ex.prompt_tokens + responses, responses / count
             passes = 1 + method.uses_reference  # log-probs of pi_old; of the first model
-            score = hw.seconds_of(passes * shape.forward_flops(tokens, mean / 2, rows * mean), "forward", gpus)
-            flops = training_flops(shape, tokens, mean, rows * mean, checkpointing)
-            job.seconds = run.steps * (decode + score + hw.seconds_of(flops, "train", gpus))
-            job.sampled, job.trained = run.steps * rows * mean, run.steps * tokens
-            job.parts = {"rollout": decode, "log-probs": score, "update": hw.seconds_of(flops, "train", gpus)}
+            score = hw.seconds_of(passes * shape.forward_flops(tokens, long / 2, responses), "forward", gpus)
+            update = hw.seconds_of(training_flops(shape, tokens, long, responses, checkpointing), "train", gpus)
+            job.seconds = run.steps * (decode + score + update)
+            job.sampled, job.trained = run.steps * sampled, run.steps * tokens
+            job.parts = {"rollout": decode, "log-probs": score, "update": update}
         states = 3 + 2 * (method.further_optimizer() is not None)
         # `keep` checkpoints and one being written, the model; snapshots are there twice when the run ends
         job.disk = 4 * shape.parameters * (states * (run.checkpoint.keep + 1) + 1 + 2 * (snapshots + 1 if snapshots else 0))
