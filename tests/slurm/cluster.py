@@ -1,7 +1,7 @@
-"""A real Slurm on this machine, in a folder of its own: munged, slurmctld and one slurmd a node, all of them stopped at the end.
+"""A real Slurm on this machine, in a temporary folder of its own: munged, slurmctld and one slurmd a node, stopped at the end.
 
-    with Cluster(folder, nodes=1, gpus=2) as cluster:
-        cluster.sbatch("--gpus=1 --wrap hostname")
+    with Cluster(nodes=1, gpus=2) as cluster:
+        cluster.run("sbatch", "--gpus=1", "--wrap", "hostname")
 
 The GPUs are files (/dev/null and /dev/zero): Slurm counts them, nothing computes on them. Nodes are as large as `CPUS` and `MEMORY`
 say whatever the machine has. There is no accounting: states come from squeue. Ports are free ones, so that it disturbs no other Slurm.
@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -83,8 +84,9 @@ def wait_for(condition, seconds: float, what: str, every=0.2):
 class Cluster:
     """`nodes` nodes with `gpus` GPUs each, while its `with` block lasts. `environment` makes Slurm's commands speak with it."""
 
-    def __init__(self, folder: Path, nodes=1, gpus=2, proctrack="linuxproc"):
-        self.folder, self.daemons, self.proctrack = Path(folder), [], proctrack
+    def __init__(self, nodes=1, gpus=2, proctrack="linuxproc"):
+        self.folder = Path(tempfile.mkdtemp(prefix="slurm"))  # short: Slurm makes sockets there, whose paths have a limit
+        self.daemons, self.proctrack = [], proctrack
         self.nodes = [f"n{i + 1}" for i in range(nodes)]
         self.gpus = gpus
         self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_", "SRUN_"))}
@@ -106,7 +108,7 @@ class Cluster:
 
     def start(self):
         host = socket.gethostname().split(".")[0]
-        (self.folder / "state").mkdir(parents=True)
+        (self.folder / "state").mkdir()
         controller, *ports = free_ports(1 + len(self.nodes))
         text = CONFIGURATION.format(
             folder=self.folder, host=host, user=getpass.getuser(), controller=controller, proctrack=self.proctrack
@@ -176,6 +178,10 @@ class Cluster:
                 process.kill()
                 process.wait()
         self.daemons = []
+        for name in self.nodes if self.proctrack == "cgroup" else ():
+            for group in sorted(Path("/sys/fs/cgroup").glob(f"*/slurm_{name}/**/"), reverse=True):
+                group.rmdir()
+        shutil.rmtree(self.folder)
 
     def run(self, *command, check=True) -> subprocess.CompletedProcess:
         """One of Slurm's commands, with its output as text."""
@@ -190,12 +196,14 @@ class Cluster:
         )
 
     def jobs(self, states="PENDING,RUNNING,COMPLETING") -> list[dict]:
-        """Jobs in one of `states` ("all": ended ones, too): id, state, start and end (Unix times or None), rule and wildcards (comment)."""
-        fields = "JobID:|,State:|,StartTime:|,EndTime:|,Comment:200|,tres-per-job:100|,WorkDir:500|,NodeList:"
+        """Jobs in one of `states` ("all": ended ones, too): id, state, start and end (Unix times or None), `comment` (rule and
+        wildcards), GPUs and memory asked for, time limit, folder, nodes."""
+        fields = "JobID:|,State:|,StartTime:|,EndTime:|,Comment:200|,tres-per-job:100|,tres-per-node:100|,MinMemory:|,TimeLimit:|"
+        fields += ",WorkDir:500|,NodeList:"
         done = self.run("squeue", "--noheader", f"--states={states}", f"--Format={fields}")
         rows = []
         for line in done.stdout.splitlines():
-            names = ("id", "state", "start", "end", "comment", "gpus", "folder", "nodes")
+            names = ("id", "state", "start", "end", "comment", "gpus", "gres", "memory", "limit", "folder", "nodes")
             rows.append(dict(zip(names, (v.strip() for v in line.split("|")), strict=True)))
             for key in ("start", "end"):
                 value = rows[-1][key]
