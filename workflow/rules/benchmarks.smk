@@ -43,6 +43,8 @@ rule evaluate_base_on_benchmark:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=ONE_GPU,
     params:
         override=OVERRIDE_FLAG,
         preset=S.preset,
@@ -79,6 +81,8 @@ rule evaluate_on_benchmark:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=ONE_GPU,
     params:
         override=run_flags,
         preset=S.preset,

@@ -15,6 +15,8 @@ os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.env
 from prefix_rft.benchmarks import entry_hash, scoring_hash
 from prefix_rft.config import parents
 from prefix_rft.errors import UserError
+from launch import launcher as launch_prefix, resources as launch_resources
+from scripts import pass_warning
 from settings import (
     FIGURES,
     MAIN_FIGURES,
@@ -30,6 +32,11 @@ try:
     S = load_settings(config)
 except UserError as e:
     sys.exit(f"error: {e}")
+
+if "SLURM_JOB_ID" in os.environ:
+    # Slurm's warning before the time limit is for the trainer: what starts it ignores the signal or hands it on
+    pass_warning.install()
+    shell.prefix("set -euo pipefail; trap '' USR1; ")
 
 RESULTS = S.results
 SETUP = f"{S.folder}/setup"
@@ -218,6 +225,21 @@ def initial_model(wildcards):
     if run.init_from is None:
         return f"{RESULTS}/models/{run.base}"
     return f"{RESULTS}/runs/{run.init_from}/seed{wildcards.seed}/model"
+
+
+def launcher(wildcards):
+    """The command that the trainer's arguments follow: python, torchrun, or srun with one torchrun a node."""
+    return launch_prefix(S.run(wildcards.run))
+
+
+def asks_for(resource):
+    return lambda wildcards: launch_resources(S.run(wildcards.run))[resource]
+
+
+# what a training job asks a cluster for, as its section `parallel` and its device want it
+TRAINING = {name: asks_for(name) for name in ("nodes", "gpu", "gres", "tasks", "tasks_per_gpu", "mpi")}
+# GPUs of a job that uses one where there is one: evaluation, sampling, teachers
+ONE_GPU = int(any(S.run(name).device != "cpu" for name in S.runs))
 
 
 def bases_of(runs):

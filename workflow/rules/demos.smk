@@ -21,6 +21,8 @@ rule teach:
     retries: 2
     conda:
         ENVIRONMENT
+    resources:
+        gpu=ONE_GPU,
     params:
         override=OVERRIDE_FLAG,
         data=subpath(input.data, parent=True),

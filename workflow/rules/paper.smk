@@ -24,7 +24,10 @@ rule replay:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        **TRAINING,
     params:
+        launcher=launcher,
         override=run_flags,
         preset=S.preset,
         data=subpath(input.data, parent=True),
@@ -32,7 +35,7 @@ rule replay:
         out=subpath(output.record, parent=True),
         snapshots=S.snapshots,
     shell:
-        "python -m prefix_rft train --config {input.config} {params.override} --preset {params.preset}"
+        "{params.launcher} -m prefix_rft train --config {input.config} {params.override} --preset {params.preset}"
         " --run {wildcards.run} --seed {wildcards.seed} --data {params.data} --init {input.init}"
         " --checkpoints {params.checkpoints} --snapshots {params.snapshots} --out {params.out} > {log} 2>&1"
 
@@ -85,6 +88,8 @@ rule probe:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=ONE_GPU,
     params:
         override=OVERRIDE_FLAG,
         data=subpath(input.data, parent=True),
@@ -113,6 +118,8 @@ rule sample_base:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=ONE_GPU,
     params:
         override=OVERRIDE_FLAG,
         preset=S.preset,
@@ -144,6 +151,8 @@ rule sample:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=ONE_GPU,
     params:
         override=run_flags,
         preset=S.preset,
