@@ -1,5 +1,6 @@
 # make reproduce   everything of preset tiny: results, figures and the report, from a fresh clone
 # make test        lint and tests, set-up included
+# make test-slurm  the Slurm profile on a real Slurm, installed and started on this machine (Debian or Ubuntu)
 # make restore     results from a DVC remote, known to Snakemake as up to date
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,7 +15,7 @@ SETTINGS = --config preset=$(PRESET) $(CONFIG)
 export OMP_NUM_THREADS = 1
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: reproduce test test-slow lint restore
+.PHONY: reproduce test test-slow test-slurm slurm-installed lint restore
 
 reproduce: $(VENV)/core.stamp $(if $(findstring smollm2,$(PRESET)),$(VENV)/smollm2.stamp) $(if $(findstring paper,$(PRESET)),$(VENV)/paper.stamp)
 	snakemake --cores $(CORES) --show-failed-logs --rerun-incomplete $(SETTINGS)
@@ -22,10 +23,20 @@ reproduce: $(VENV)/core.stamp $(if $(findstring smollm2,$(PRESET)),$(VENV)/smoll
 	python -m prefix_rft summary --results $(RESULTS)
 
 test: $(VENV)/test.stamp lint
-	pytest -m "not slow"
+	pytest -m "not slow and not slurm"
 
 test-slow: $(VENV)/test.stamp
 	pytest -m slow
+
+test-slurm: $(VENV)/test.stamp slurm-installed
+	pytest -m slurm
+
+# Debian keeps the daemons in /usr/sbin
+slurm-installed:
+	@export PATH="$$PATH:/usr/sbin"; for program in munged slurmctld slurmd sbatch; do command -v $$program >/dev/null && continue; \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
+		then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq slurm-wlm munge && break; \
+		else echo "error: $$program is not on this machine; as root: apt-get install slurm-wlm munge" >&2; exit 2; fi; done
 
 lint: $(VENV)/test.stamp
 	ruff check .

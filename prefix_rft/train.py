@@ -22,7 +22,7 @@ import torch
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from . import checkpoint, runinfo
+from . import checkpoint, memory, runinfo
 from .config import config_hash, load_run
 from .episodes import Episode
 from .errors import UserError
@@ -89,6 +89,7 @@ class Trainer:
             )
         if not (Path(args.init) / "config.json").exists():
             raise UserError(f"{args.init}: no model there (config.json is missing)")
+        memory.refuse_too_little(args.config, run, self.method, args.init, self.device)
         self.tokenizer = AutoTokenizer.from_pretrained(args.init)
         model = AutoModelForCausalLM.from_pretrained(args.init, dtype=torch.float32, attn_implementation="sdpa").eval()
         self.stops = stop_ids(model, self.tokenizer)

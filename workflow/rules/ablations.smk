@@ -83,14 +83,17 @@ rule train_grid:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        **TRAINING,
     params:
+        launcher=launcher,
         override=run_flags,
         preset=S.preset,
         data=subpath(input.data, parent=True),
         checkpoints=f"{RESULTS}/checkpoints/lr_grid/{{run}}/lr{{lr}}/seed{{seed}}",
         out=subpath(output.record, parent=True),
     shell:
-        "python -m prefix_rft train --config {input.config} {params.override} --set optimizer.lr={wildcards.lr}"
+        "{params.launcher} -m prefix_rft train --config {input.config} {params.override} --set optimizer.lr={wildcards.lr}"
         " --preset {params.preset} --run {wildcards.run} --seed {wildcards.seed} --data {params.data}"
         " --init {input.init} --checkpoints {params.checkpoints} --out {params.out} > {log} 2>&1"
 
@@ -115,6 +118,8 @@ rule validate_grid:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=ONE_GPU,
     params:
         override=run_flags,
         preset=S.preset,

@@ -19,6 +19,8 @@ rule evaluate_base:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=ONE_GPU,
     params:
         override=OVERRIDE_FLAG,
         preset=S.preset,
@@ -50,6 +52,8 @@ rule evaluate:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=ONE_GPU,
     params:
         override=run_flags,
         preset=S.preset,

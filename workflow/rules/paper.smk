@@ -24,7 +24,10 @@ rule replay:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        **TRAINING,
     params:
+        launcher=launcher,
         override=run_flags,
         preset=S.preset,
         data=subpath(input.data, parent=True),
@@ -32,9 +35,35 @@ rule replay:
         out=subpath(output.record, parent=True),
         snapshots=S.snapshots,
     shell:
-        "python -m prefix_rft train --config {input.config} {params.override} --preset {params.preset}"
+        "{params.launcher} -m prefix_rft train --config {input.config} {params.override} --preset {params.preset}"
         " --run {wildcards.run} --seed {wildcards.seed} --data {params.data} --init {input.init}"
         " --checkpoints {params.checkpoints} --snapshots {params.snapshots} --out {params.out} > {log} 2>&1"
+
+
+if KEEPING:
+
+    ruleorder: train_with_snapshots > train
+
+    use rule replay as train_with_snapshots with:
+        output:
+            record=f"{RESULTS}/runs/{{run}}/seed{{seed}}/run.json",
+            metrics=f"{RESULTS}/runs/{{run}}/seed{{seed}}/metrics.jsonl",
+            timing=f"{RESULTS}/runs/{{run}}/seed{{seed}}/timing.jsonl",
+            model=directory(f"{RESULTS}/runs/{{run}}/seed{{seed}}/model"),
+            snapshots=directory(f"{RESULTS}/runs/{{run}}/seed{{seed}}/snapshots"),
+        log:
+            f"{RESULTS}/logs/train.{{run}}.seed{{seed}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/train.{{run}}.seed{{seed}}.tsv"
+        wildcard_constraints:
+            run="|".join(map(re.escape, KEEPING)),
+        params:
+            override=run_flags,
+            preset=S.preset,
+            data=subpath(input.data, parent=True),
+            checkpoints=f"{RESULTS}/checkpoints/{{run}}/seed{{seed}}",
+            out=subpath(output.record, parent=True),
+            snapshots=S.snapshots,
 
 
 rule probe:
@@ -43,11 +72,12 @@ rule probe:
         config=f"{SETUP}/probe.yaml",
         override=OVERRIDE,
         data=f"{RESULTS}/data/data.json",
-        problems=problems(["train"]),
+        parents=setup_parents(f"{SETUP}/probe.yaml") if S.probe_demos else [],
+        problems=problems([S.probe_split]),
         demos=f"{RESULTS}/data/demos.{S.probe_demos}.parquet",
         record=rules.train.output.record,
-        replay=rules.replay.output.record,
-        snapshots=rules.replay.output.snapshots,
+        replay=snapshot_record,
+        snapshots=snapshot_models,
     output:
         table=f"{RESULTS}/probes/{{run}}/seed{{seed}}/probe.parquet",
         note=f"{RESULTS}/probes/{{run}}/seed{{seed}}/probe.json",
@@ -58,6 +88,8 @@ rule probe:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=ONE_GPU,
     params:
         override=OVERRIDE_FLAG,
         data=subpath(input.data, parent=True),
@@ -86,6 +118,8 @@ rule sample_base:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=ONE_GPU,
     params:
         override=OVERRIDE_FLAG,
         preset=S.preset,
@@ -117,6 +151,8 @@ rule sample:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        gpu=ONE_GPU,
     params:
         override=run_flags,
         preset=S.preset,

@@ -23,14 +23,17 @@ rule train:
     conda:
         ENVIRONMENT
     threads: 1
+    resources:
+        **TRAINING,
     params:
+        launcher=launcher,
         override=run_flags,
         preset=S.preset,
         data=subpath(input.data, parent=True),
         checkpoints=f"{RESULTS}/checkpoints/{{run}}/seed{{seed}}",
         out=subpath(output.record, parent=True),
     shell:
-        "python -m prefix_rft train --config {input.config} {params.override} --preset {params.preset}"
+        "{params.launcher} -m prefix_rft train --config {input.config} {params.override} --preset {params.preset}"
         " --run {wildcards.run} --seed {wildcards.seed} --data {params.data} --init {input.init}"
         " --checkpoints {params.checkpoints} --out {params.out} > {log} 2>&1"
 

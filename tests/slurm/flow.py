@@ -1,0 +1,113 @@
+"""A copy of the repository whose Snakemake submits to a cluster, and what a test does to its jobs."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from cluster import Cluster, wait_for
+
+from tests.conftest import ENVIRONMENT
+
+RESULTS = "results/tiny-smoke"
+# what a cluster without accounting needs, and answers that do not keep a test waiting
+FLAGS = "--jobs 4 --slurm-status-command squeue --slurm-init-seconds-before-status-checks 2"
+
+
+class Workflow:
+    """A copy of the repository, whose Snakemake submits to a cluster."""
+
+    def __init__(self, folder: Path, cluster: Cluster):
+        self.folder, self.cluster, self.process = folder, cluster, None
+        self.results = folder / RESULTS
+        self.output = folder / "snakemake.out"
+
+    def configure(self, run: str, **values):
+        """Change the smoke configuration of the method of the same name and forget that its run has been trained. The time of
+        the file stays, so that nothing else is made again."""
+        file = self.folder / "config/tiny/smoke.yaml"
+        times = file.stat()
+        file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {f"run_{run}": values}))
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+        shutil.rmtree(self.results / f"runs/{run}", ignore_errors=True)
+
+    def target(self, run: str) -> str:
+        return f"{RESULTS}/runs/{run}/seed0/run.json"
+
+    def log(self, run: str) -> str:
+        file = self.results / f"logs/train.{run}.seed0.log"
+        return file.read_text() if file.exists() else ""
+
+    def steps_done(self, run: str) -> int:
+        """Rows of the live metrics, which stand beside the checkpoints."""
+        file = self.results / f"checkpoints/{run}/seed0/metrics.jsonl"
+        return len(file.read_text().splitlines()) if file.exists() else 0
+
+    def train_here(self, run: str) -> Path:
+        """The same run without Slurm and without a kill; returns its folder."""
+        out = self.folder / "undisturbed"
+        command = (
+            f"{sys.executable} -m prefix_rft train --config config/tiny/{run}.yaml --override config/tiny/smoke.yaml"
+        )
+        command += f" --preset tiny --run {run} --seed 0 --data {RESULTS}/data --init {RESULTS}/models/base"
+        command += f" --checkpoints {out}.checkpoints --out {out}"
+        subprocess.run(command.split(), cwd=self.folder, env=ENVIRONMENT, check=True, capture_output=True)
+        return out
+
+    def trainers(self) -> list[int]:
+        """Processes `python -m prefix_rft train` of this copy that are not stopped."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (process / "cmdline").read_bytes().split(b"\0")
+                ours = b"prefix_rft" in words and b"train" in words and b"torch.distributed.run" not in words
+                if ours and os.readlink(process / "cwd") == str(self.folder):
+                    found.append(int(process.name))
+            except OSError:
+                continue
+        return found
+
+    def jobs(self, states="all") -> list[dict]:
+        return [j for j in self.cluster.jobs(states) if j["folder"] == str(self.folder)]
+
+    def start(self, arguments: str, *more: str):
+        """Start `snakemake --profile slurm`; `more` are arguments that may have blanks."""
+        environment = ENVIRONMENT | self.cluster.environment
+        environment["PATH"] = f"{self.cluster.folder}/bin{os.pathsep}{ENVIRONMENT['PATH']}{os.pathsep}/usr/sbin"
+        command = f"snakemake --cores all --profile slurm {FLAGS} {arguments}".split()
+        with open(self.output, "w") as out:
+            self.process = subprocess.Popen(
+                [*command, *more, "--config", "smoke=true"],
+                cwd=self.folder,
+                env=environment,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        return self
+
+    def end(self, seconds: float, fails=False) -> str:
+        """What Snakemake printed, when it has ended as it should."""
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGINT)  # cancels its jobs
+            self.process.wait(60)
+            pytest.fail(f"snakemake ran for more than {seconds:g} s\n{self.output.read_text()[-6000:]}")
+        text = self.output.read_text()
+        assert (self.process.returncode != 0) == fails, text[-8000:]
+        return text
+
+    def wait(self, condition, seconds: float, what: str):
+        """The first true value of `condition()`; fails at once when Snakemake has ended before."""
+
+        def ended_or_true():
+            value = condition()
+            assert value or self.process.poll() is None, f"ended before {what}\n{self.output.read_text()[-8000:]}"
+            return value
+
+        return wait_for(ended_or_true, seconds, what)

@@ -1,0 +1,96 @@
+"""Training jobs that Slurm or somebody ends: each is started again and goes on from its checkpoint to the same bits."""
+
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from cluster import wait_for
+
+from prefix_rft.io import sha256
+
+RUN = "prefix_rft"
+
+
+def same_bits(flow, reference):
+    done = flow.results / f"runs/{RUN}/seed0"
+    assert (done / "metrics.jsonl").read_bytes() == (reference / "metrics.jsonl").read_bytes()
+    assert sha256(done / "model") == sha256(reference / "model")
+
+
+def running(flow, attempt):
+    """The job of an attempt (1, 2, 3), if it runs."""
+    jobs = flow.jobs()
+    return jobs[-1] if len(jobs) == attempt and jobs[-1]["state"] == "RUNNING" else None
+
+
+def went_on_from(flow) -> int | None:
+    found = re.search(r"going on from step (\d+) of", flow.log(RUN))
+    return int(found[1]) if found else None
+
+
+def test_killed_job_goes_on_from_its_checkpoint(trained, cluster):
+    flow = trained(cluster)
+    flow.configure(RUN, steps=150, checkpoint={"every": 5})
+    reference = flow.train_here(RUN)
+    flow.start(flow.target(RUN))
+
+    first = flow.wait(lambda: flow.steps_done(RUN) >= 7 and running(flow, 1), 300, "seven steps of the first attempt")
+    cluster.run("scancel", first["id"])
+    step = flow.wait(lambda: went_on_from(flow), 300, "the second attempt")
+    assert step >= 5
+
+    flow.wait(lambda: flow.steps_done(RUN) >= step + 7 and flow.trainers(), 300, "seven more steps")
+    for pid in flow.trainers():
+        os.kill(pid, signal.SIGKILL)
+    flow.end(600)
+    assert step + 5 <= went_on_from(flow) < 150  # the log is that of the last attempt
+
+    jobs = flow.jobs()
+    assert [j["state"] for j in jobs] == ["CANCELLED", "FAILED", "COMPLETED"]
+    # time and memory of the profile, times the attempt
+    assert [j["limit"] for j in jobs] == ["1-00:00:00", "2-00:00:00", "3-00:00:00"]
+    assert [j["memory"] for j in jobs] == ["16000M", "32000M", "48000M"]
+    same_bits(flow, reference)
+
+
+def pending(pid, number=signal.SIGUSR1) -> bool:
+    """Whether a signal waits for a stopped process."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    masks = re.findall(r"^(?:SigPnd|ShdPnd):\s*(\w+)$", status, re.M)
+    return any(int(mask, 16) >> (number - 1) & 1 for mask in masks)
+
+
+# linuxproc signals every process of a step, cgroup (that of most sites) only the one that Slurm itself started
+@pytest.mark.parametrize("proctrack", ["linuxproc", "cgroup"])
+def test_job_over_its_time_limit_saves_on_the_warning(trained, clusters, proctrack):
+    if proctrack == "cgroup" and (os.geteuid() or not Path("/sys/fs/cgroup/freezer").is_dir()):
+        pytest.skip("proctrack/cgroup needs root and the freezer of cgroup v1 here")
+    flow = trained(clusters(proctrack=proctrack))
+    flow.configure(RUN, steps=30, checkpoint={"every": 1000})  # saves on the warning or never
+    reference = flow.train_here(RUN)
+    minutes = "train:runtime=5 if attempt == 1 else 60"
+    flow.start(flow.target(RUN), "--set-resources", minutes, "train:slurm_extra='--signal=USR1@150'")
+
+    # a step that takes longer than the job may: however fast this machine is, the trainer stands still until it is warned
+    flow.wait(lambda: flow.steps_done(RUN) >= 3 and running(flow, 1), 200, "three steps of the first attempt")
+    (trainer,) = flow.trainers()
+    os.kill(trainer, signal.SIGSTOP)
+    stood_at = flow.steps_done(RUN)
+    wait_for(lambda: pending(trainer), 240, "Slurm's warning")
+    warned = time.time()
+    os.kill(trainer, signal.SIGCONT)
+
+    saved = flow.wait(lambda: re.search(r"signal 10: saved at step (\d+) of 30", flow.log(RUN)), 60, "a checkpoint")
+    assert stood_at <= int(saved[1]) <= stood_at + 2
+    step = flow.wait(lambda: went_on_from(flow), 300, "the second attempt")
+    assert step == int(saved[1])
+    flow.end(600)
+    first, second = flow.jobs()
+    assert first["state"] == "FAILED" and second["state"] == "COMPLETED"
+    assert (
+        first["end"] - first["start"] < 180 and warned - first["start"] < 150
+    )  # it ended itself, Slurm did not end it
+    same_bits(flow, reference)

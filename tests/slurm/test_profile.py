@@ -1,0 +1,44 @@
+"""`snakemake --cores all --profile slurm` on a real Slurm: the graph, its GPUs, and what a failure says."""
+
+import json
+import shutil
+
+from flow import RESULTS
+
+
+def test_graph_completes(finished_on_slurm):
+    workflow, text = finished_on_slurm
+    assert "23 of 23 steps (100%) done" in text
+    for name in ("sft", "rft", "sft_then_rft", "luffy", "prefix_rft"):
+        record = json.loads((workflow.results / f"runs/{name}/seed0/run.json").read_text())
+        assert record["status"] == "complete"
+    assert (workflow.results / "tables/main.csv").stat().st_size
+    # every rule with a command was a job of Slurm's, and ended well
+    jobs = workflow.jobs()
+    assert len(jobs) == 22 and {j["state"] for j in jobs} == {"COMPLETED"}, jobs
+
+
+def test_jobs_that_want_both_gpus_wait_for_each_other(trained, cluster):
+    flow = trained(cluster)
+    for run in ("rft", "luffy"):
+        flow.configure(run)
+    flow.start(f"{flow.target('rft')} {flow.target('luffy')} --set-resources train:gpu=2").end(900)
+    first, second = (j for j in flow.jobs() if j["comment"].startswith("rule_train"))
+    assert first["gpus"] == second["gpus"] == "gres:gpu:2"
+    assert first["state"] == second["state"] == "COMPLETED"
+    # Slurm ran both, one after the other, on a node with room for the cores and the memory of both
+    assert sorted([first["end"] <= second["start"], second["end"] <= first["start"]]) == [False, True]
+
+
+def test_failed_job_prints_the_path_of_its_logs_and_what_they_say(trained, cluster):
+    flow = trained(cluster)
+    shutil.rmtree(flow.results / "eval/rft")
+    (flow.results / "runs/rft/seed0/model/config.json").unlink()
+    text = flow.start(f"{RESULTS}/eval/rft/seed0/scores.json").end(600, fails=True)
+    (job,) = (j for j in flow.jobs() if j["state"] != "COMPLETED")
+    assert job["state"] == "FAILED" and job["comment"].startswith("rule_evaluate")
+    slurm_log = flow.folder / f".snakemake/slurm_logs/rule_evaluate/rft_0/{job['id']}.log"
+    assert slurm_log.exists()
+    line = next(x for x in text.splitlines() if x.strip().startswith("log:") and "check log file(s)" in x)
+    assert f"{RESULTS}/logs/evaluate.rft.seed0.log" in line and str(slurm_log) in line
+    assert f"Logfile {RESULTS}/logs/evaluate.rft.seed0.log:" in text and "error: " in text  # the command's own words

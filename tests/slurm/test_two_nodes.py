@@ -1,0 +1,52 @@
+"""One training job on two nodes: `srun` starts a `torchrun` on each, and the run is that of one process."""
+
+import importlib.util
+import os
+import re
+import signal
+
+import pytest
+
+from prefix_rft.io import read_json, read_jsonl
+
+RUN = "sft"  # without sampling, so that a rounding error stays one
+STEPS = {"epochs": 3, "steps": None, "minibatch_prompts": None, "checkpoint": {"every": 1000}}
+
+
+@pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
+def test_two_nodes_train_like_one_process_and_resume(trained, clusters):
+    flow = trained(clusters(nodes=2, gpus=1))
+    flow.configure(RUN, **STEPS)
+    reference = flow.train_here(RUN)
+    flow.configure(RUN, **STEPS, parallel={"nodes": 2, "processes_per_node": 1, "zero": 2})
+    flow.start(flow.target(RUN), "--set-resources", "train:gres='gpu:1'", "train:cpus_per_gpu=2")
+
+    def attempt(number):
+        jobs = flow.jobs()
+        return jobs[-1] if len(jobs) == number and jobs[-1]["state"] == "RUNNING" else None
+
+    def went_on_from():
+        found = re.search(r"going on from step (\d+) of", flow.log(RUN))
+        return int(found[1]) if found else None
+
+    # Slurm's warning, by hand: both trainers get it, save together and end
+    job = flow.wait(lambda: flow.steps_done(RUN) >= 3 and attempt(1), 400, "three steps on two nodes")
+    assert job["nodes"] == "n[1-2]" and job["gres"] == "gres:gpu:1" and len(flow.trainers()) == 2
+    flow.cluster.run("scancel", "--signal=USR1", job["id"])
+    saved = flow.wait(lambda: re.search(r"signal 10: saved at step (\d+)", flow.log(RUN)), 120, "a checkpoint")
+    step = flow.wait(went_on_from, 400, "the second attempt")
+    assert step == int(saved[1])
+
+    # one of the two dies: the job ends, and the next one begins where the warning left it
+    flow.wait(lambda: flow.steps_done(RUN) >= step + 2 and flow.trainers(), 400, "two more steps")
+    os.kill(flow.trainers()[0], signal.SIGKILL)
+    flow.end(900)
+    assert went_on_from() == step  # the log is that of the last attempt
+    assert [j["state"] for j in flow.jobs()] == ["FAILED", "FAILED", "COMPLETED"]
+    record = read_json(flow.results / f"runs/{RUN}/seed0/run.json")
+    assert record["parallel"]["nodes"] == 2
+    ours, theirs = (read_jsonl(f / "metrics.jsonl") for f in (flow.results / f"runs/{RUN}/seed0", reference))
+    assert len(ours) == len(theirs) > step + 2
+    for a, b in zip(ours, theirs, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+        assert a["grad_norm"] == pytest.approx(b["grad_norm"], rel=1e-4)

@@ -1,0 +1,117 @@
+"""How training is started on one node and on several, and Slurm's warning on its way to the trainer."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from scripts import pass_warning
+from tests.conftest import ENVIRONMENT, ROOT
+from workflow.launch import launcher, resources
+
+
+def a_run(nodes=1, processes=1, device="auto"):
+    return SimpleNamespace(device=device, parallel=SimpleNamespace(nodes=nodes, processes_per_node=processes))
+
+
+def test_one_process_is_plain_python():
+    assert launcher(SimpleNamespace(device="cpu")) == launcher(a_run()) == "python"
+
+
+def test_processes_of_one_node_are_torchruns():
+    assert launcher(a_run(1, 8)) == "torchrun --standalone --nproc-per-node 8"
+
+
+def test_several_nodes_start_one_torchrun_each():
+    words = launcher(a_run(4, 8)).split()
+    for option, value in (("--nodes", "4"), ("--ntasks-per-node", "1"), ("--nnodes", "4"), ("--nproc-per-node", "8")):
+        assert words[words.index(option) + 1] == value
+    assert words[0] == "srun" and words.index("torchrun") > words.index("scripts.pass_warning")
+
+
+def test_several_nodes_without_slurm_end_in_one_line():
+    environment = {k: v for k, v in ENVIRONMENT.items() if k != "SLURM_JOB_ID"}
+    done = subprocess.run(["bash", "-c", launcher(a_run(2))], env=environment, text=True, stderr=subprocess.PIPE)
+    assert done.returncode != 0 and len(done.stderr.strip().splitlines()) == 1
+    assert "parallel.nodes = 2: several nodes need --profile slurm, see docs/cluster.md" in done.stderr
+
+
+def test_what_a_job_asks_for():
+    asked = {k: v for k, v in resources(a_run(1, 8)).items() if v is not None}
+    assert asked == {"gpu": 8, "nodes": 1}  # without nodes, Slurm may take eight GPUs from two nodes
+    assert resources(a_run(1, 2, device="cpu"))["gpu"] == 0
+    asked = {k: v for k, v in resources(a_run(2, 8)).items() if v is not None}
+    assert asked == {"gres": "gpu:8", "nodes": 2, "tasks": 2, "tasks_per_gpu": 0, "mpi": "srun"}
+    assert resources(a_run(2, 8, device="cpu"))["gres"] is None
+
+
+# A tree as in a job: the top hands on, a shell ignores, and of two grandchildren one waits for the signal.
+LEAF = """
+import signal, sys, time
+print("ready", flush=True)
+{handler}
+time.sleep(60)
+"""
+CATCH = "signal.signal(signal.SIGUSR1, lambda n, f: sys.exit(75))"
+
+
+@pytest.mark.parametrize("everyone", [False, True], ids=["only the top gets it", "everyone gets it"])
+def test_warning_reaches_who_waits_for_it_and_kills_nobody_else(tmp_path, everyone):
+    for name, handler in (("catches", CATCH), ("deaf", "")):
+        (tmp_path / f"{name}.py").write_text(LEAF.format(handler=handler))
+    python = sys.executable
+    shell = (
+        f"{python} {tmp_path}/deaf.py & {python} {tmp_path}/catches.py; echo code $?; kill $!; wait $!; echo deaf $?"
+    )
+    top = subprocess.Popen(
+        [python, "-m", "scripts.pass_warning", "bash", "-c", shell],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        text=True,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert [top.stdout.readline() for _ in range(2)] == ["ready\n"] * 2
+    deadline = time.monotonic() + 30
+    family = pass_warning.descendants(top.pid)
+    while not any(pass_warning.catches(pid, signal.SIGUSR1) for pid in family):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    if everyone:
+        os.killpg(top.pid, signal.SIGUSR1)
+    else:
+        top.send_signal(signal.SIGUSR1)
+    # 75 is the trainer's own code; the deaf one lived until it was told to end with SIGTERM (128 + 15)
+    assert top.communicate(timeout=30)[0].split("\n")[:2] == ["code 75", "deaf 143"]
+    assert top.returncode == 0
+
+
+def test_exit_code_is_that_of_the_command():
+    def code(command):
+        return subprocess.run(
+            [sys.executable, "-m", "scripts.pass_warning", "bash", "-c", command], cwd=ROOT
+        ).returncode
+
+    assert code("exit 75") == 75
+    assert code("kill -KILL $$") == 137
+
+
+def test_profile_says_yaml_in_its_comments_too():
+    """Whoever takes away a # gets a key that the executor knows."""
+    text = (ROOT / "slurm/config.yaml").read_text()
+    lines = []
+    for line in text.splitlines():
+        stripped = line.lstrip()
+        key = stripped[2:].partition(":")[0]
+        if stripped.startswith("# ") and key.replace("-", "_").isidentifier() and ": " in stripped:
+            line = line.replace("# ", "", 1)
+        lines.append(line)
+    values = yaml.safe_load("\n".join(lines))
+    assert {"slurm-status-command", "slurm-qos", "slurm-reservation"} <= set(values)
+    assert {"slurm_account", "slurm_partition"} <= set(values["default-resources"])
+    assert {"slurm_partition", "gres", "constraint", "cpus_per_task"} <= set(values["set-resources"]["train"])

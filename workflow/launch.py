@@ -1,0 +1,42 @@
+"""How the processes of a training job are started, and what the job asks a cluster for: both follow from the run's section `parallel`.
+
+`Snakemake` evaluates these where it plans and again where the job runs, so they depend on the configuration alone.
+"""
+
+# a port of the first node; jobs that share a node have other numbers, so nearly always other ports
+PORT = "$((20000 + SLURM_JOB_ID % 10000))"
+
+
+def ranks(run) -> tuple[int, int]:
+    """(nodes, processes on each) of a run; (1, 1) without a section `parallel`."""
+    parallel = getattr(run, "parallel", None)
+    return (parallel.nodes, parallel.processes_per_node) if parallel else (1, 1)
+
+
+def launcher(run) -> str:
+    """What stands before `-m prefix_rft train`: `python`; `torchrun` for several processes; one `torchrun` a node for several nodes.
+
+    Snakemake runs the shell command of a job with several nodes once, on its first node; `srun` takes it to all of them.
+    """
+    nodes, processes = ranks(run)
+    if nodes == 1:
+        return "python" if processes == 1 else f"torchrun --standalone --nproc-per-node {processes}"
+    return (
+        # the whole of the job's memory and GPUs, and no binding to a single core
+        f"srun --jobid ${{SLURM_JOB_ID:?parallel.nodes = {nodes}: several nodes need --profile slurm, see docs/cluster.md}}"
+        f" --nodes {nodes} --ntasks {nodes} --ntasks-per-node 1 --mem 0 --cpu-bind none --kill-on-bad-exit 1"
+        f" python -m scripts.pass_warning torchrun --nnodes {nodes} --nproc-per-node {processes}"
+        f" --rdzv-backend c10d --rdzv-id $SLURM_JOB_ID --rdzv-endpoint $(hostname):{PORT}"
+    )
+
+
+def resources(run) -> dict:
+    """What the executor for Slurm needs to know: GPUs (none for `device: cpu`) and nodes. None: not asked for at all."""
+    nodes, processes = ranks(run)
+    gpus = 0 if run.device == "cpu" else processes
+    if nodes == 1:
+        return {"gpu": gpus, "nodes": 1, "gres": None, "tasks": None, "tasks_per_gpu": None, "mpi": None}
+    # so many GPUs on every node: a sum over nodes (--gpus) may be shared out unevenly
+    gres = f"gpu:{gpus}" if gpus else None
+    # mpi: Snakemake leaves it to the rule to call srun; tasks_per_gpu 0: the executor adds no --ntasks-per-gpu
+    return {"gpu": None, "nodes": nodes, "gres": gres, "tasks": nodes, "tasks_per_gpu": 0, "mpi": "srun"}
