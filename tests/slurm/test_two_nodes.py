@@ -38,8 +38,9 @@ def test_two_nodes_train_like_one_process_and_resume(trained, clusters):
     assert step == int(saved[1])
 
     # one of the two dies: the job ends, and the next one begins where the warning left it
-    flow.wait(lambda: flow.steps_done(RUN) >= step + 2 and flow.trainers(), 400, "two more steps")
-    os.kill(flow.trainers()[0], signal.SIGKILL)
+    trainer = flow.trainers()[0]
+    flow.wait(lambda: flow.steps_done(RUN) >= step + 2, 400, "two more steps")
+    os.kill(trainer, signal.SIGKILL)
     flow.end(900)
     assert went_on_from() == step  # the log is that of the last attempt
     assert [j["state"] for j in flow.jobs()] == ["FAILED", "FAILED", "COMPLETED"]
