@@ -79,7 +79,7 @@ rule train_grid:
         f"{RESULTS}/logs/train_grid.{{run}}.lr{{lr}}.seed{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train_grid.{{run}}.lr{{lr}}.seed{{seed}}.tsv"
-    retries: 2
+    retries: RETRIES
     conda:
         ENVIRONMENT
     threads: 1

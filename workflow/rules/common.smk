@@ -37,6 +37,10 @@ if "SLURM_JOB_ID" in os.environ:
     pass_warning.install()
     shell.prefix("set -euo pipefail; trap '' USR1; ")
 
+# How often a job that goes on from what it has is started again. A job on a cluster is a Snakemake of its own, which must not do it:
+# it would go on in what is left of the same job's time, and three attempts would be nine.
+RETRIES = 2 if workflow.is_main_process else 0
+
 RESULTS = S.results
 SETUP = f"{S.folder}/setup"
 ENVIRONMENT = "../envs/prefix-rft.yaml"

@@ -20,7 +20,7 @@ rule replay:
         f"{RESULTS}/logs/replay.{{run}}.seed{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/replay.{{run}}.seed{{seed}}.tsv"
-    retries: 2
+    retries: RETRIES
     conda:
         ENVIRONMENT
     threads: 1

@@ -19,7 +19,7 @@ rule train:
         f"{RESULTS}/logs/train.{{run}}.seed{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train.{{run}}.seed{{seed}}.tsv"
-    retries: 2
+    retries: RETRIES
     conda:
         ENVIRONMENT
     threads: 1
