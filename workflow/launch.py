@@ -24,7 +24,7 @@ def launcher(run) -> str:
     return (
         # the whole of the job's memory and GPUs, and no binding to a single core
         f"srun --jobid ${{SLURM_JOB_ID:?parallel.nodes = {nodes}: several nodes need --profile slurm, see docs/cluster.md}}"
-        f" --nodes {nodes} --ntasks {nodes} --ntasks-per-node 1 --mem 0 --cpu-bind none --kill-on-bad-exit 1"
+        f" --nodes {nodes} --ntasks {nodes} --ntasks-per-node 1 --mem 0 --cpu-bind none --kill-on-bad-exit=1"
         f" python -m scripts.pass_warning torchrun --nnodes {nodes} --nproc-per-node {processes}"
         f" --rdzv-backend c10d --rdzv-id $SLURM_JOB_ID --rdzv-endpoint $(hostname):{PORT}"
     )

@@ -54,9 +54,13 @@ def finished_on_slurm(cluster, tmp_path_factory):
 def trained(finished_on_slurm, tmp_path):
     """`trained(cluster)`: a copy of the finished graph for a test to change."""
 
-    def copy(cluster):
-        folder = tmp_path / "copy"
-        shutil.copytree(finished_on_slurm[0].folder, folder, symlinks=True)
-        return Workflow(folder, cluster)
+    with contextlib.ExitStack() as stack:
 
-    return copy
+        def copy(cluster):
+            folder = tmp_path / "copy"
+            shutil.copytree(finished_on_slurm[0].folder, folder, symlinks=True)
+            flow = Workflow(folder, cluster)
+            stack.callback(flow.stop)
+            return flow
+
+        yield copy
