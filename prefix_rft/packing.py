@@ -54,18 +54,30 @@ def micro_batches(prompts, responses, micro_tokens, pack=True):
     Every response token appears in exactly one of them. A sequence longer than `micro_tokens` gets a row of its own.
     """
     lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
-    if not lengths:
-        return
     first = np.concatenate([[0], np.cumsum([len(r) for r in responses])])
+    for rows, width in plan(lengths, micro_tokens, pack):
+        yield _micro_batch(prompts, responses, first, rows, width)
+
+
+def plan(lengths, micro_tokens, pack=True):
+    """[(rows, width)]: what sequences stand in the rows of each micro-batch, and how long its rows are."""
+    if not lengths:
+        return []
     # rows as short as the longest sequence: the mask of a longer row is mostly wasted work
     rows = rows_of(lengths, max(lengths)) if pack else [[i] for i in range(len(lengths))]
     rows.sort(key=lambda row: -sum(lengths[i] for i in row))
-    start = 0
+    out, start = [], 0
     while start < len(rows):
         width = sum(lengths[i] for i in rows[start])
         chunk = rows[start : start + max(1, micro_tokens // width)]
         start += len(chunk)
-        yield _micro_batch(prompts, responses, first, chunk, width)
+        out.append((chunk, width))
+    return out
+
+
+def no_tokens():
+    """A micro-batch without a response token: what a process computes while others have more to do."""
+    return _micro_batch([[0]], [[]], np.zeros(2, dtype=np.int64), [[0]], 1)
 
 
 def _micro_batch(prompts, responses, first, rows, width):

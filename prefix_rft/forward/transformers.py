@@ -2,7 +2,7 @@
 
 import torch
 
-from ..packing import micro_batches
+from ..packing import micro_batches, plan
 
 
 class TransformersForward:
@@ -15,6 +15,10 @@ class TransformersForward:
         """Yield micro-batches, each with `targets` [T] and `tokens` [T] (see `MicroBatch`), on the device."""
         for micro in micro_batches(prompts, responses, micro_tokens, self.pack):
             yield micro.to(self.device)
+
+    def count(self, lengths, micro_tokens):
+        """How many micro-batches sequences of these lengths make."""
+        return len(plan(lengths, micro_tokens, self.pack))
 
     def hidden(self, micro):
         """[T, width]: the states from which the head predicts the targets."""
