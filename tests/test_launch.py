@@ -21,11 +21,11 @@ def a_run(nodes=1, processes=1, device="auto"):
 
 
 def test_one_process_is_plain_python():
-    assert launcher(SimpleNamespace(device="cpu")) == launcher(a_run()) == "python"
+    assert launcher(SimpleNamespace(device="cpu")) == launcher(a_run()) == "python -m"
 
 
 def test_processes_of_one_node_are_torchruns():
-    assert launcher(a_run(1, 8)) == "torchrun --standalone --nproc-per-node 8"
+    assert launcher(a_run(1, 8)) == "torchrun --standalone --nproc-per-node 8 -m --"
 
 
 def test_several_nodes_start_one_torchrun_each():

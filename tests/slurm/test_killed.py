@@ -33,7 +33,7 @@ def went_on_from(flow) -> int | None:
 
 def test_killed_job_goes_on_from_its_checkpoint(trained, cluster):
     flow = trained(cluster)
-    flow.configure(RUN, steps=150, checkpoint={"every": 5})
+    flow.configure(RUN, steps=80, checkpoint={"every": 5})
     reference = flow.train_here(RUN)
     flow.start(flow.target(RUN))
 
@@ -47,7 +47,7 @@ def test_killed_job_goes_on_from_its_checkpoint(trained, cluster):
     flow.wait(lambda: flow.steps_done(RUN) >= step + 7, 300, "seven more steps")
     os.kill(trainer, signal.SIGKILL)
     flow.end(600)
-    assert step + 5 <= went_on_from(flow) < 150  # the log is that of the last attempt
+    assert step + 5 <= went_on_from(flow) < 80  # the log is that of the last attempt
 
     jobs = flow.jobs()
     assert [j["state"] for j in jobs] == ["CANCELLED", "FAILED", "COMPLETED"]
@@ -70,7 +70,7 @@ def test_job_over_its_time_limit_saves_on_the_warning(trained, clusters, proctra
     if proctrack == "cgroup" and (os.geteuid() or not Path("/sys/fs/cgroup/freezer").is_dir()):
         pytest.skip("proctrack/cgroup needs root and the freezer of cgroup v1 here")
     flow = trained(clusters(proctrack=proctrack))
-    flow.configure(RUN, steps=100, checkpoint={"every": 1000})  # saves on the warning or never
+    flow.configure(RUN, steps=40, checkpoint={"every": 1000})  # saves on the warning or never
     reference = flow.train_here(RUN)
     minutes = "train:runtime=8 if attempt == 1 else 60"
     flow.start(flow.target(RUN), "--set-resources", minutes, "train:slurm_extra='--signal=USR1@300'")
@@ -85,7 +85,7 @@ def test_job_over_its_time_limit_saves_on_the_warning(trained, clusters, proctra
     warned = time.time()
     os.kill(trainer, signal.SIGCONT)
 
-    saved = flow.wait(lambda: re.search(r"signal 10: saved at step (\d+) of 100", flow.log(RUN)), 240, "a checkpoint")
+    saved = flow.wait(lambda: re.search(r"signal 10: saved at step (\d+) of 40", flow.log(RUN)), 240, "a checkpoint")
     assert stood_at <= int(saved[1]) <= stood_at + 2
     step = flow.wait(lambda: went_on_from(flow), 300, "the second attempt")
     assert step == int(saved[1])

@@ -10,7 +10,7 @@ import pytest
 from prefix_rft.io import read_json, read_jsonl
 
 RUN = "sft"  # without sampling, so that a rounding error stays one
-STEPS = {"epochs": 3, "steps": None, "minibatch_prompts": None, "checkpoint": {"every": 1000}}
+STEPS = {"epochs": 2, "steps": None, "minibatch_prompts": None, "checkpoint": {"every": 1000}}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed")

@@ -195,7 +195,7 @@ def initial_model(wildcards):
 
 
 def launcher(wildcards):
-    """The command that the trainer's arguments follow: python, torchrun, or srun with one torchrun a node."""
+    """What starts the module of the trainer: python -m, torchrun, or srun with one torchrun a node."""
     return launch_prefix(S.run(wildcards.run))
 
 
