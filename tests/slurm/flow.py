@@ -58,12 +58,12 @@ class Workflow:
         return out
 
     def trainers(self) -> list[int]:
-        """Processes `python -m prefix_rft train` of this copy that are not stopped."""
+        """Processes `python -m prefix_rft train` of this copy."""
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                words = (process / "cmdline").read_bytes().split(b"\0")
-                ours = b"prefix_rft" in words and b"train" in words and b"torch.distributed.run" not in words
+                # what starts it (srun, torchrun) has -- before the module's name
+                ours = b"-m\0prefix_rft\0train\0" in (process / "cmdline").read_bytes()
                 if ours and os.readlink(process / "cwd") == str(self.folder):
                     found.append(int(process.name))
             except OSError:

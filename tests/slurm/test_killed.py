@@ -47,7 +47,7 @@ def test_killed_job_goes_on_from_its_checkpoint(trained, cluster):
     flow.wait(lambda: flow.steps_done(RUN) >= step + 7, 300, "seven more steps")
     os.kill(trainer, signal.SIGKILL)
     flow.end(600)
-    assert step + 5 <= went_on_from(flow) < 80  # the log is that of the last attempt
+    assert step < went_on_from(flow) < 80  # the log is that of the last attempt
 
     jobs = flow.jobs()
     assert [j["state"] for j in jobs] == ["CANCELLED", "FAILED", "COMPLETED"]
