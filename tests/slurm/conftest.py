@@ -46,8 +46,12 @@ def finished_on_slurm(cluster, tmp_path_factory):
     """The whole smoke graph, run by Slurm: (workflow, what Snakemake printed). Read only."""
     folder = tmp_path_factory.mktemp("slurm") / "copy"
     copy_repository(folder)
-    workflow = Workflow(folder, cluster)
-    return workflow, workflow.start("").end(1800)
+    flow = Workflow(folder, cluster)
+    try:
+        text = flow.start("").end(1800)
+    finally:
+        flow.stop()
+    return flow, text
 
 
 @pytest.fixture
