@@ -55,12 +55,12 @@ class Learner:
 
     def __init__(self, model, run: Run, total_updates: int, device="cpu", forward=None, reference=False, further=None):
         self.model, self.run, self.device = model.to(device), run, device
-        self.forward = forward or self._make_forward()
+        self.forward = forward or self._make_forward(self.model)
         self.total_updates, self.updates = total_updates, 0
         self.temperature = run.rollout.temperature if run.rollout else 1.0
         self.reference = None
         if reference:
-            self.reference = make_forward(copy.deepcopy(self.model).requires_grad_(False), device, run.dtype)
+            self.reference = self._make_forward(copy.deepcopy(self.model).requires_grad_(False))
         self.trained_tokens = 0
         self.scored_tokens = 0
         self.optimizer = adamw(self.model, run.optimizer)
@@ -68,12 +68,10 @@ class Learner:
 
     # ------------------------------------------------------------------------------------- one process or several
 
-    def _make_forward(self):
+    def _make_forward(self, model):
         if self.run.parallel.activation_checkpointing:  # the fast forward pass does not know it
-            checkpoint_activations(self.model)
-        return make_forward(
-            self.model, self.device, self.run.dtype, compiled=not self.run.parallel.activation_checkpointing
-        )
+            checkpoint_activations(model)
+        return make_forward(model, self.device, self.run.dtype, compiled=not self.run.parallel.activation_checkpointing)
 
     def _own(self, lengths):
         """Which of the episodes of so many tokens this process computes."""
@@ -104,8 +102,8 @@ class Learner:
         head = forward.model.get_output_embeddings()
         return logprobs(forward.hidden(micro), head, micro.targets, self.temperature, with_entropy)
 
-    def _micro(self, episodes):
-        return self.forward.micro_batches(
+    def _micro(self, episodes, forward=None):
+        return (forward or self.forward).micro_batches(
             [e.prompt for e in episodes], [e.response for e in episodes], self.run.micro_tokens
         )
 
@@ -131,7 +129,7 @@ class Learner:
         own = [episodes[i] for i in places]
         ends = np.cumsum([len(e.response) for e in own], dtype=int)
         logp, entropy = np.zeros((2, ends[-1] if len(ends) else 0))
-        for micro in self._micro(own):
+        for micro in self._micro(own, forward):
             lp, h = self._logprobs(micro, with_entropy, forward)
             where = micro.tokens.cpu().numpy()
             logp[where] = lp.cpu().numpy()

@@ -19,13 +19,13 @@ import itertools
 import logging
 import math
 import os
+import warnings
 
 import torch
 
 from .forward.transformers import TransformersForward
 from .learner import Learner, checkpoint_activations, learning_rate
 from .logprobs import logprobs
-from .packing import no_tokens
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -93,10 +93,11 @@ class DeepSpeedLearner(Learner):
             config |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
         return config
 
-    def _make_forward(self):
+    def _make_forward(self, model):
         if self.run.parallel.activation_checkpointing:
-            checkpoint_activations(self.model)
-        return TransformersForward(self.model, self.device)  # the weights have the dtype: no autocast
+            checkpoint_activations(model)
+        # DeepSpeed's weights have the dtype of the pass; the reference's are fp32
+        return TransformersForward(model, self.device, "float32" if model is self.model else self.run.dtype)
 
     # ------------------------------------------------------------------------------------- one process or several
 
@@ -106,16 +107,19 @@ class DeepSpeedLearner(Learner):
     def _exchange(self, own):
         return {k: v for part in self.ranks.gather(own, "exchange of scores") for k, v in part.items()}
 
-    def _micro(self, episodes):
+    def _micro(self, episodes, forward=None):
+        if forward is not None:  # the reference: whole on every rank, nothing to exchange
+            yield from super()._micro(episodes, forward)
+            return
         count = self.forward.count([len(e.ids) for e in episodes], self.run.micro_tokens)
         most = self.ranks.most(count, "number of micro-batches")
-        more = itertools.repeat(no_tokens().to(self.device), most - count)
+        more = itertools.repeat(self.forward.no_tokens(), most - count)
         for k, micro in enumerate(itertools.chain(super()._micro(episodes), more), 1):
             self._last = k == most
             yield micro
 
     def _logprobs(self, micro, with_entropy, forward=None):
-        if forward is not None:  # the reference: whole on every rank
+        if forward is not None:
             return super()._logprobs(micro, with_entropy, forward)
         if torch.is_grad_enabled():
             self.engine.set_gradient_accumulation_boundary(self._last)
@@ -243,6 +247,7 @@ def import_deepspeed(device):
             " pip install -c requirements/pins.txt -r requirements/deepspeed.txt"
         ) from e
     deepspeed.utils.logger.setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")  # old names of collectives
     # a collective of its own for CPUs, which would be compiled at the first start; gloo does
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     return deepspeed
