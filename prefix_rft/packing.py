@@ -1,9 +1,12 @@
 """Packing: sequences of different lengths into rows, so that no pass spends work on padding.
 
-A row holds several sequences one after another; position ids restart at each, and a block-causal mask keeps them apart.
-Padding exists as `pack=False` (one sequence a row), the oracle of the tests.
+A row holds several sequences one after another; position ids restart at each. What keeps them apart is the attention: one
+that is told where they begin (`forward/transformers.py`) computes `budget` micro-batches, a single row without padding, filled to the
+budget of tokens by best-fit decreasing. Any other attention gets several shorter rows and a block-causal mask (`rows`); its size
+is the square of a row's. Padding exists as `padded` (one sequence a row), the oracle of the tests.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,22 +17,24 @@ import torch
 class MicroBatch:
     """R rows of L tokens.
 
-    ids, positions [R, L] int64; mask [R, 1, L, L] bool, True where attention is allowed; predictors [T] int64: flat
+    ids, positions [R, L] int64; mask [R, 1, L, L] bool, True where attention is allowed (None: `budget`); lengths: of the sequences, in
+    the order of the rows; predictors [T] int64: flat
     places (row * L + column) whose hidden state predicts a response token; targets [T] int64: those tokens; tokens [T]
     int64: where each of them stands in the flat order of all response tokens of the call; sequences: which sequences.
     """
 
     ids: torch.Tensor
     positions: torch.Tensor
-    mask: torch.Tensor
+    mask: torch.Tensor | None
     predictors: torch.Tensor
     targets: torch.Tensor
     tokens: torch.Tensor
     sequences: list[int]
+    lengths: list[int]
 
     def to(self, device):
         moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, torch.Tensor)}
-        return MicroBatch(**moved, sequences=self.sequences)
+        return dataclasses.replace(self, **moved)
 
 
 def rows_of(lengths, capacity):
@@ -48,27 +53,50 @@ def rows_of(lengths, capacity):
     return rows
 
 
-def micro_batches(prompts, responses, micro_tokens, pack=True):
+def micro_batches(prompts, responses, micro_tokens, kind="rows"):
     """Yield `MicroBatch`es of about `micro_tokens` tokens over sequences prompt + response (lists of ids).
 
     Every response token appears in exactly one of them. A sequence longer than `micro_tokens` gets a row of its own.
     """
     lengths = [len(p) + len(r) for p, r in zip(prompts, responses, strict=True)]
+    first = np.concatenate([[0], np.cumsum([len(r) for r in responses])]).astype(np.int64)
+    for rows, width in plan(lengths, micro_tokens, kind):
+        yield _micro_batch(prompts, responses, first, rows, width, with_mask=kind != "budget")
+
+
+def plan(lengths, micro_tokens, kind="rows"):
+    """[(rows, width)]: what sequences stand in the rows of each micro-batch, and how long its rows are."""
     if not lengths:
-        return
-    first = np.concatenate([[0], np.cumsum([len(r) for r in responses])])
+        return []
+    if kind == "budget":
+        return [([row], sum(lengths[i] for i in row)) for row in rows_of(lengths, micro_tokens)]
     # rows as short as the longest sequence: the mask of a longer row is mostly wasted work
-    rows = rows_of(lengths, max(lengths)) if pack else [[i] for i in range(len(lengths))]
+    rows = rows_of(lengths, max(lengths)) if kind == "rows" else [[i] for i in range(len(lengths))]
     rows.sort(key=lambda row: -sum(lengths[i] for i in row))
-    start = 0
+    out, start = [], 0
     while start < len(rows):
         width = sum(lengths[i] for i in rows[start])
         chunk = rows[start : start + max(1, micro_tokens // width)]
         start += len(chunk)
-        yield _micro_batch(prompts, responses, first, chunk, width)
+        out.append((chunk, width))
+    return out
 
 
-def _micro_batch(prompts, responses, first, rows, width):
+def waste(lengths, micro_tokens, kind="budget"):
+    """(padding, unfilled) of the micro-batches that sequences of these lengths make: the share of padding in what is computed, and
+    the share of the micro-batches' budgets that is not filled with tokens."""
+    batches = plan(lengths, micro_tokens, kind)
+    computed = sum(len(rows) * width for rows, width in batches)
+    budgets = sum(max(micro_tokens, len(rows) * width) for rows, width in batches)
+    return 1 - sum(lengths) / computed, 1 - sum(lengths) / budgets
+
+
+def no_tokens(kind="budget"):
+    """A micro-batch without a response token: what a process computes while others have more to do."""
+    return _micro_batch([[0]], [[]], np.zeros(2, dtype=np.int64), [[0]], 1, with_mask=kind != "budget")
+
+
+def _micro_batch(prompts, responses, first, rows, width, with_mask):
     ids = np.zeros((len(rows), width), dtype=np.int64)
     positions = np.zeros((len(rows), width), dtype=np.int64)
     segment = np.full((len(rows), width), -1, dtype=np.int64)
@@ -85,14 +113,18 @@ def _micro_batch(prompts, responses, first, rows, width):
             targets.append(np.asarray(responses[i], dtype=np.int64))
             tokens.append(first[i] + np.arange(len(responses[i])))
             column = end
-    causal = np.tril(np.ones((width, width), dtype=bool))
-    mask = (segment[:, :, None] == segment[:, None, :]) & causal  # padding sees padding: no empty softmax row
+    mask = None
+    if with_mask:
+        causal = np.tril(np.ones((width, width), dtype=bool))
+        mask = (segment[:, :, None] == segment[:, None, :]) & causal  # padding sees padding: no empty softmax row
+        mask = torch.from_numpy(mask[:, None])
     return MicroBatch(
         ids=torch.from_numpy(ids),
         positions=torch.from_numpy(positions),
-        mask=torch.from_numpy(mask[:, None]),
+        mask=mask,
         predictors=torch.from_numpy(np.concatenate(predictors)),
         targets=torch.from_numpy(np.concatenate(targets)),
         tokens=torch.from_numpy(np.concatenate(tokens)),
         sequences=[i for row in rows for i in row],
+        lengths=[len(prompts[i]) + len(responses[i]) for row in rows for i in row],
     )

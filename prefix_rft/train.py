@@ -8,6 +8,7 @@ arguments it goes on from its newest checkpoint to bit-identical weights and met
 """
 
 import argparse
+import dataclasses
 import json
 import logging
 import os
@@ -22,7 +23,7 @@ import torch
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from . import checkpoint, memory, runinfo
+from . import checkpoint, distributed, memory, runinfo
 from .config import config_hash, load_run
 from .episodes import Episode
 from .errors import UserError
@@ -87,6 +88,7 @@ class Trainer:
             raise UserError(
                 f"{args.config}: key 'device' = 'cuda': this machine has no usable GPU; set it to auto or cpu"
             )
+        self.ranks = distributed.start(run.parallel, self.device, args.config)
         if not (Path(args.init) / "config.json").exists():
             raise UserError(f"{args.init}: no model there (config.json is missing)")
         memory.refuse_too_little(args.config, run, self.method, args.init, self.device)
@@ -111,20 +113,22 @@ class Trainer:
         self.order = Order(len(problems), run.batch_prompts, args.seed)
         self.minibatch = run.minibatch_prompts or run.batch_prompts
         torch.manual_seed(args.seed)
-        self.learner = Learner(
-            model,
-            run,
-            self.steps * (run.batch_prompts // self.minibatch),
-            self.device,
-            reference=self.method.uses_reference,
-            further=self.method.further_optimizer(),
-        )
+        parameters = sum(p.numel() for p in model.parameters())
+        self.body_parameters = parameters - model.get_input_embeddings().weight.numel()
+        updates, reference = self.steps * (run.batch_prompts // self.minibatch), self.method.uses_reference
+        if run.parallel.zero is None:
+            further = self.method.further_optimizer()
+            self.learner = Learner(model, run, updates, self.device, reference=reference, further=further)
+        else:
+            from .learner_deepspeed import DeepSpeedLearner
+
+            with self.ranks.phase("start of DeepSpeed"):
+                self.learner = DeepSpeedLearner(model, run, updates, self.device, reference, self.ranks)
         self.model = self.learner.model
-        self.engine = (
-            make_engine(run.rollout.engine, self.model, self.stops, run.rollout.max_rows)
-            if self.method.samples
-            else None
-        )
+        self.engine = None
+        if self.method.samples:
+            with self.ranks.phase("start of the rollout engine"), self.learner.full_weights():
+                self.engine = make_engine(run.rollout.engine, self.model, self.stops, run.rollout.max_rows)
         wanted = run.rollout.old_logprobs if run.rollout else None
         exact = self.engine is not None and self.engine.exact and run.dtype == "float32"
         self.sampler_is_old = wanted == "sampler" or (wanted is None and exact)
@@ -133,15 +137,15 @@ class Trainer:
         self.init_hash = sha256(Path(args.init) / "model.safetensors")
         self.identity = checkpoint.identity_of(run, args.seed, self.data_hashes, self.init_hash)
         self.budget = {"rollouts": 0, "demonstrations_seen": 0, "wall_seconds": 0.0, "cpu_seconds": 0.0}
-        parameters = sum(p.numel() for p in self.model.parameters())
         # a checkpoint is weights and two moments of each AdamW; `keep` of them and one being written, and the final model
         parts = 5 if self.learner.further else 3
-        checkpoint.refuse_full_disk(args.checkpoints, 4 * parameters * (parts * (run.checkpoint.keep + 1) + 1))
+        needed = 4 * parameters * (parts * (run.checkpoint.keep + 1) + 1)
+        self.ranks.from_first(lambda: checkpoint.refuse_full_disk(args.checkpoints, needed), "check of the disk")
 
     def step(self, t, verifier):
         """One step of paper section 2 -> (metrics row, timing row)."""
         run, clock = self.run, [time.perf_counter()]
-        tokens_before = (self.engine.generated_tokens if self.engine else 0, self.learner.trained_tokens)
+        trained_before = self.learner.trained_tokens
         progress = t / max(self.steps - 1, 1)
         rng = np.random.default_rng([self.args.seed, 1, t])
         window = self.method.window(progress)  # what it observes may move it
@@ -153,22 +157,25 @@ class Trainer:
             e.sampler_is_old = self.sampler_is_old
         needed = zip(episodes, self.method.needs_scoring(episodes), strict=True)
         ranked = self.method.ranks_rollouts and not self.sampler_is_old  # the sampler's entropies are pi_old's too
-        self.learner.score([e for e, n in needed if n and (e.prefix or ranked or not e.has_old)])
-        if self.method.uses_reference:
-            self.learner.score_reference(episodes)
+        with self.ranks.phase(f"scoring, step {t}"):
+            self.learner.score([e for e, n in needed if n and (e.prefix or ranked or not e.has_old)])
+            if self.method.uses_reference:
+                self.learner.score_reference(episodes)
         norms = self.method.samples and run.part_norms_every > 0 and t % run.part_norms_every == 0
         norms = norms and any(e.prefix for e in episodes)
         outs, streams = [], []
         for first in range(0, run.batch_prompts, self.minibatch):
             mini = [e for e in episodes if first <= e.group < first + self.minibatch]
             streams.append(self.method.weigh(mini, progress, np.random.default_rng([self.args.seed, 3, t, first])))
-            outs.append(self.learner.update(mini, streams[-1], part_norms=norms))
+            with self.ranks.phase(f"update, step {t}"):
+                outs.append(self.learner.update(mini, streams[-1], part_norms=norms))
         further = []
         while batch := self.method.further_batch():
             further.append(self.learner.further_update(batch, ce_streams(batch)))
         clock.append(time.perf_counter())
         if self.engine:
-            self.engine.sync(self.model)
+            with self.ranks.phase(f"sync of the rollout engine, step {t}"), self.learner.full_weights():
+                self.engine.sync(self.model)
         clock.append(time.perf_counter())
         self.budget["rollouts"] += sum(e.start.sample for e in episodes)
         # prefixes shown and whole demonstrations trained on
@@ -182,7 +189,7 @@ class Trainer:
                 f"{self.args.config}: step {t}: log-probs of sampler and learner differ by {row['mismatch']:.2g} on average"
                 f" (at most {MISMATCH}): the sampler's are not those of pi_old; set rollout.old_logprobs to learner"
             )
-        sampled, trained = (self.engine.generated_tokens if self.engine else 0), self.learner.trained_tokens
+        sampled = sum(len(e.continuation) for e in episodes)
         rollout_s, update_s, sync_s = np.diff(clock)
         timing = {
             "step": t,
@@ -190,8 +197,8 @@ class Trainer:
             "rollout_seconds": rollout_s,
             "update_seconds": update_s,
             "sync_seconds": sync_s,
-            "rollout_tokens_per_second": (sampled - tokens_before[0]) / rollout_s if self.engine else None,
-            "update_tokens_per_second": (trained - tokens_before[1]) / update_s,
+            "rollout_tokens_per_second": sampled / rollout_s if self.engine else None,
+            "update_tokens_per_second": (self.learner.trained_tokens - trained_before) / update_s,
         }
         return row, timing
 
@@ -205,17 +212,24 @@ class Trainer:
         episodes = [Episode(g, s, [], np.zeros(0), True, reward=1.0) for g, s in starts]
         open_ended = [e for e in episodes if e.start.sample]
         if open_ended:
-            limit = self.run.rollout.max_response
-            completions = self.engine.generate(
-                [e.prompt + e.prefix for e in open_ended],
-                [limit - len(e.prefix) for e in open_ended],
-                Sampling(self.run.rollout.temperature, seed=int(rng.integers(2**63))),
-            )
-            for i, (e, c) in enumerate(zip(open_ended, completions, strict=True)):
-                open_ended[i] = Episode(e.group, e.start, c.ids, c.logprobs, c.finished)
-                open_ended[i].entropies[len(e.prefix) :] = c.entropies
-            responses = self.tokenizer.batch_decode([e.response for e in open_ended], skip_special_tokens=True)
-            verdicts = verifier.score(responses, [e.start.problem.answer for e in open_ended])
+            limit, share = self.run.rollout.max_response, self.ranks.share(len(open_ended))
+            seed = int(rng.integers(2**63))
+            with self.ranks.phase(f"rollout, step {t}", limited=False):
+                completions = self.engine.generate(
+                    [e.prompt + e.prefix for e in open_ended[share]],
+                    [limit - len(e.prefix) for e in open_ended[share]],
+                    Sampling(self.run.rollout.temperature, seed=seed, first=share.start),
+                )
+                own = [
+                    Episode(e.group, e.start, c.ids, c.logprobs, c.finished)
+                    for e, c in zip(open_ended[share], completions, strict=True)
+                ]
+                for e, c in zip(own, completions, strict=True):
+                    e.entropies[len(e.prefix) :] = c.entropies
+                responses = self.tokenizer.batch_decode([e.response for e in own], skip_special_tokens=True)
+                verdicts = verifier.score(responses, [e.start.problem.answer for e in own])
+            parts = self.ranks.gather((own, verdicts), f"exchange of episodes, step {t}")
+            open_ended, verdicts = ([x for part in parts for x in part[k]] for k in (0, 1))
             noise = np.random.default_rng([self.args.seed, 2, t]).random(len(open_ended)) < (self.run.reward_noise or 0)
             for e, v, turned in zip(open_ended, verdicts, noise, strict=True):
                 # a time-out earns nothing, and is counted in the metrics apart from wrong
@@ -227,51 +241,81 @@ class Trainer:
 
     # ------------------------------------------------------------------------------------------ save and go on
 
+    def engine_tokens(self):
+        """Tokens sampled and read, over all ranks."""
+        if not self.engine:
+            return []
+        counts = self.engine.generated_tokens, self.engine.prefilled_tokens
+        return [int(n) for n in self.ranks.total(counts, "count of tokens")]
+
     def state(self):
+        """What a checkpoint holds; all ranks together, and rank 0 has it whole."""
         return {
             "learner": self.learner.state_dict(),
             "method": self.method.state_dict(),
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state_all() if self.device == "cuda" else [],
             "budget": self.budget,
-            "engine_tokens": [self.engine.generated_tokens, self.engine.prefilled_tokens] if self.engine else [],
+            "engine_tokens": self.engine_tokens(),
         }
 
     def restore(self):
         """The step to go on from: 0, or that of the newest intact checkpoint."""
-        found = checkpoint.load_newest(self.args.checkpoints, self.identity)
+        found = self.ranks.from_first(
+            lambda: checkpoint.newest(self.args.checkpoints, self.identity), "search for a checkpoint"
+        )
         if found is None:
             return 0
-        step, state = found
-        self.learner.load_state_dict(state["learner"])
+        step, path = found
+        state = checkpoint.load(path, mmap=self.ranks.world > 1)
+        with self.ranks.phase("loading of the checkpoint"):
+            self.learner.load_state_dict(state["learner"])
         self.method.load_state_dict(state["method"])
         torch.set_rng_state(state["torch_rng"])
         if self.device == "cuda":
             torch.cuda.set_rng_state_all(state["cuda_rng"])
         self.budget = state["budget"]
         if self.engine:
-            self.engine.sync(self.model)
-            self.engine.generated_tokens, self.engine.prefilled_tokens = state["engine_tokens"]
+            with self.ranks.phase("sync of the rollout engine"), self.learner.full_weights():
+                self.engine.sync(self.model)
+            tokens = state["engine_tokens"] if self.ranks.first else (0, 0)
+            self.engine.generated_tokens, self.engine.prefilled_tokens = tokens
         return step
+
+    def save(self, step):
+        with self.ranks.phase(f"checkpoint, step {step}"):
+            state, keep = self.state(), self.run.checkpoint.keep
+            self.ranks.from_first(
+                lambda: checkpoint.save(self.args.checkpoints, step, state, self.identity, keep), "checkpoint"
+            )
+
+    def save_model(self, folder):
+        """Plain safetensors in fp32, whatever the number of ranks."""
+        with self.ranks.phase(f"writing of {folder}"):
+            weights = self.learner.weights()
+
+            def write():
+                with atomic_dir(folder) as temporary:
+                    self.model.save_pretrained(temporary, state_dict=weights)
+                    self.tokenizer.save_pretrained(temporary)
+
+            self.ranks.from_first(write, "writing")
 
     def snapshot(self, step, folder):
         """Keep the model as it is after `step` steps."""
-        with atomic_dir(Path(folder) / f"step-{step:06d}") as temporary:
-            self.model.save_pretrained(temporary)
-            self.tokenizer.save_pretrained(temporary)
+        self.save_model(Path(folder) / f"step-{step:06d}")
 
     def write_results(self, rows, timings):
         """model/ and metrics first, run.json last: a folder with run.json is a complete run."""
         out, args = Path(self.args.out), self.args
-        with atomic_dir(out / "model") as folder:
-            self.model.save_pretrained(folder)
-            self.tokenizer.save_pretrained(folder)
+        self.save_model(out / "model")
+        engine_tokens = self.engine_tokens()
+        if not self.ranks.first:
+            return
         write_text(out / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
         write_text(out / "timing.jsonl", "".join(json.dumps(r) + "\n" for r in timings))
-        parameters = sum(p.numel() for p in self.model.parameters()) - self.model.get_input_embeddings().weight.numel()
-        sampled = self.engine.generated_tokens if self.engine else 0
-        read = self.engine.prefilled_tokens if self.engine else 0
-        forward = 2 * parameters * (sampled + read + self.learner.scored_tokens)
+        sampled, read = engine_tokens or (0, 0)
+        forward = 2 * self.body_parameters * (sampled + read + self.learner.scored_tokens)
         run_json = {
             "status": "complete",
             "run": args.run,
@@ -292,7 +336,7 @@ class Trainer:
                 "trained_tokens": self.learner.trained_tokens,
                 # 2 FLOPs a parameter and token forward, 6 forward and backward; attention and embedding not counted
                 "forward_flops": forward,
-                "total_flops": forward + 6 * parameters * self.learner.trained_tokens,
+                "total_flops": forward + 6 * self.body_parameters * self.learner.trained_tokens,
             },
             "stop_ids": self.stops,
             "template_sha256": self.task.template().sha256,
@@ -300,6 +344,7 @@ class Trainer:
             "package_version": runinfo.__version__,
             "versions": runinfo.versions(),
             "hardware": runinfo.hardware(),
+            "parallel": dataclasses.asdict(self.run.parallel),
             "command": " ".join(["python -m prefix_rft", *sys.argv[1:]]),
             "finished_at": runinfo.now(),
         }
@@ -318,15 +363,13 @@ def save_first_prompt(trainer, path):
     write_text(path, f"{text}\n--- token ids ---\n{p.prompt} {prefix}\n")
 
 
-def main(args):
-    trainer = Trainer(args)
-    scratch = Path(args.checkpoints)
-    start = trainer.restore()
-    # live metrics stand beside the checkpoints: declared outputs are deleted before a retry
+def begin_live_metrics(trainer, scratch, start):
+    """(metrics, timings) of the `start` steps that are done; the files go on from there. They stand beside the checkpoints:
+    declared outputs are deleted before a retry."""
     rows, timings = [], []
     if start:
         rows, timings = (read_jsonl(scratch / f"{n}.jsonl")[:start] for n in ("metrics", "timing"))
-        log.info("%s seed %d: going on from step %d of %d", args.run, args.seed, start, trainer.steps)
+        log.info("%s seed %d: going on from step %d of %d", trainer.args.run, trainer.args.seed, start, trainer.steps)
     if len(rows) != start:
         raise UserError(
             f"{scratch}/metrics.jsonl: has {len(rows)} rows before checkpoint {start}; remove {scratch} to start anew"
@@ -334,6 +377,14 @@ def main(args):
     write_text(scratch / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in rows))
     write_text(scratch / "timing.jsonl", "".join(json.dumps(r) + "\n" for r in timings))
     save_first_prompt(trainer, scratch / "first_prompt.txt")
+    return rows, timings
+
+
+def main(args):
+    trainer = Trainer(args)
+    scratch, ranks = Path(args.checkpoints), trainer.ranks
+    start = trainer.restore()
+    rows, timings = ranks.from_first(lambda: begin_live_metrics(trainer, scratch, start), "reading of the metrics")
     stop = []
     for number in (signal.SIGTERM, signal.SIGUSR1):  # Slurm's warning before the time limit, and scancel
         signal.signal(number, lambda n, frame: stop.append(n))
@@ -343,11 +394,12 @@ def main(args):
     kept, kept_in = snapshot_steps(getattr(args, "snapshots", None), trainer.steps), scratch / "snapshots"
     if start == 0 and kept:
         trainer.snapshot(0, kept_in)
+    title, quiet = f"{args.run} seed {args.seed}", None if ranks.first else True  # None: where there is no terminal
     with (
         Verifier(trainer.task) as verifier,
-        open(scratch / "metrics.jsonl", "a") as metrics_file,
-        open(scratch / "timing.jsonl", "a") as timing_file,
-        tqdm(total=trainer.steps, initial=start, desc=f"{args.run} seed {args.seed}", disable=None, unit="step") as bar,
+        open(scratch / "metrics.jsonl" if ranks.first else os.devnull, "a") as metrics_file,
+        open(scratch / "timing.jsonl" if ranks.first else os.devnull, "a") as timing_file,
+        tqdm(total=trainer.steps, initial=start, desc=title, disable=quiet, unit="step") as bar,
     ):
         for t in range(start, trainer.steps):
             row, timing = trainer.step(t, verifier)
@@ -358,7 +410,7 @@ def main(args):
             shown = f"reward {row['reward']:.3f}" if row["reward"] is not None else f"loss {row['loss']:.4f}"
             bar.set_postfix_str(shown, refresh=False)
             bar.update()
-            if bar.disable and time.perf_counter() - said > 30:
+            if ranks.first and bar.disable and time.perf_counter() - said > 30:
                 said = time.perf_counter()
                 left = (said - wall) / (t + 1 - start) * (trainer.steps - t - 1)
                 log.info(
@@ -367,26 +419,31 @@ def main(args):
             if t + 1 in kept:
                 trainer.snapshot(t + 1, kept_in)
             last = t + 1 == trainer.steps
-            if stop or last or (t + 1) % every == 0:
+            signalled = ranks.most(max(stop, default=0), f"end of step {t}")  # one rank's signal stops all at this step
+            if signalled or last or (t + 1) % every == 0:
                 trainer.budget["wall_seconds"] += time.perf_counter() - wall
-                trainer.budget["cpu_seconds"] += time.process_time() - cpu
+                trainer.budget["cpu_seconds"] += ranks.total([time.process_time() - cpu], "count of seconds")[0]
                 wall, cpu = time.perf_counter(), time.process_time()
-                for file in (metrics_file, timing_file):
+                for file in (metrics_file, timing_file) if ranks.first else ():
                     os.fsync(file.fileno())
-                checkpoint.save(scratch, t + 1, trainer.state(), trainer.identity, trainer.run.checkpoint.keep)
-                if stop and not last:
-                    log.warning(
-                        "signal %d: saved at step %d of %d; start again to go on", stop[0], t + 1, trainer.steps
-                    )
+                trainer.save(t + 1)
+                if signalled and not last:
+                    if ranks.first:
+                        log.warning(
+                            "signal %d: saved at step %d of %d; start again to go on", signalled, t + 1, trainer.steps
+                        )
+                    ranks.end()
                     return STOPPED
     if len(rows) != trainer.steps or trainer.learner.updates != trainer.learner.total_updates:
         raise UserError(f"{args.run}: {len(rows)} steps done of {trainer.steps} asked for; the run is not complete")
-    if kept:
+    if kept and ranks.first:
         shutil.rmtree(Path(args.out) / "snapshots", ignore_errors=True)
         shutil.copytree(kept_in, Path(args.out) / "snapshots")
     trainer.write_results(rows, timings)
-    shutil.copy(scratch / "first_prompt.txt", Path(args.out) / "first_prompt.txt")
-    shutil.rmtree(scratch)  # a complete run has no use for optimizer states, and a new configuration starts clean
+    if ranks.first:
+        shutil.copy(scratch / "first_prompt.txt", Path(args.out) / "first_prompt.txt")
+        shutil.rmtree(scratch)  # a complete run has no use for optimizer states, and a new configuration starts clean
+    ranks.end()
     return 0
 
 

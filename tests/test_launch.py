@@ -1,6 +1,7 @@
 """How training is started on one node and on several, and Slurm's warning on its way to the trainer."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,11 +21,11 @@ def a_run(nodes=1, processes=1, device="auto"):
 
 
 def test_one_process_is_plain_python():
-    assert launcher(SimpleNamespace(device="cpu")) == launcher(a_run()) == "python"
+    assert launcher(SimpleNamespace(device="cpu")) == launcher(a_run()) == "python -m"
 
 
 def test_processes_of_one_node_are_torchruns():
-    assert launcher(a_run(1, 8)) == "torchrun --standalone --nproc-per-node 8"
+    assert launcher(a_run(1, 8)) == "torchrun --standalone --nproc-per-node 8 -m --"
 
 
 def test_several_nodes_start_one_torchrun_each():
@@ -52,8 +53,8 @@ def test_what_a_job_asks_for():
 
 # A tree as in a job: the top hands on, a shell ignores, and of two grandchildren one waits for the signal.
 LEAF = """
-import signal, sys, time
-print("ready", flush=True)
+import os, signal, sys, time
+os.write(1, b"ready\\n")
 {handler}
 time.sleep(60)
 """
@@ -99,6 +100,12 @@ def test_exit_code_is_that_of_the_command():
 
     assert code("exit 75") == 75
     assert code("kill -KILL $$") == 137
+
+
+def test_only_the_main_snakemake_starts_jobs_again():
+    """Snakemake's rules are read in jobs, too: a number there would start a run again within its own job."""
+    for file in (ROOT / "workflow/rules").glob("*.smk"):
+        assert set(re.findall(r"^ +retries: *(.*)$", file.read_text(), re.M)) <= {"RETRIES"}, file
 
 
 def test_profile_says_yaml_in_its_comments_too():

@@ -27,7 +27,7 @@ def flat_gradient(learner):
 
 def padded(model):
     """The oracle: the model's own forward pass, one sequence a row."""
-    return TransformersForward(model, pack=False)
+    return TransformersForward(model, kind="padded")
 
 
 def gradient(run, episodes, forward=FlatForward, part_norms=False, model_seed=0):
@@ -115,6 +115,8 @@ def test_packed_is_padded_and_any_split_is_the_whole(seed, name, micro_tokens):
     whole, _ = gradient(long, episodes, forward=padded)
     split, _ = gradient(short, episodes, TransformersForward)
     assert relative(split, whole) < 1e-5
+    split, _ = gradient(short, episodes, lambda model: TransformersForward(model, kind="rows"))
+    assert relative(split, whole) < 1e-5
     flat, _ = gradient(long, episodes, FlatForward)
     split, _ = gradient(short, episodes, FlatForward)
     assert relative(split, flat) < 5e-6
@@ -128,7 +130,7 @@ def test_flat_forward_is_the_models_own():
     prompts += [prompts[1], prompts[1]]
     responses = [rng.integers(2, 32, n).tolist() for n in (30, 1, 5, 17, 33)]
     weights, gradients = torch.randn(86, model.config.hidden_size, generator=torch.Generator().manual_seed(0)), []
-    for forward in (FlatForward(model), TransformersForward(model, pack=False)):
+    for forward in (FlatForward(model), TransformersForward(model, kind="padded")):
         model.zero_grad()
         hidden = torch.zeros_like(weights)
         for micro in forward.micro_batches(prompts, responses, 60):
@@ -270,13 +272,14 @@ def test_rows_by_hand():
     assert rows_of([5, 3, 4, 2], 7) == [[0, 3], [2, 1]]
 
 
-def test_every_response_token_is_in_one_micro_batch():
+@pytest.mark.parametrize("kind", ["budget", "rows", "padded"])
+def test_every_response_token_is_in_one_micro_batch(kind):
     rng = np.random.default_rng(0)
     prompts = [rng.integers(0, 9, rng.integers(1, 9)).tolist() for _ in range(30)]
     responses = [rng.integers(0, 9, rng.integers(1, 20)).tolist() for _ in range(30)]
     flat = np.concatenate(responses)
     seen = np.zeros(len(flat), int)
-    for micro in micro_batches(prompts, responses, 64):
+    for micro in micro_batches(prompts, responses, 64, kind):
         seen[micro.tokens.numpy()] += 1
         assert np.array_equal(flat[micro.tokens.numpy()], micro.targets.numpy())
         ids, at = micro.ids.reshape(-1), micro.predictors

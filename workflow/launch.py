@@ -14,19 +14,20 @@ def ranks(run) -> tuple[int, int]:
 
 
 def launcher(run) -> str:
-    """What stands before `-m prefix_rft train`: `python`; `torchrun` for several processes; one `torchrun` a node for several nodes.
+    """What stands before `prefix_rft train`: `python -m`; `torchrun` for several processes; one `torchrun` a node for several nodes.
 
     Snakemake runs the shell command of a job with several nodes once, on its first node; `srun` takes it to all of them.
     """
     nodes, processes = ranks(run)
     if nodes == 1:
-        return "python" if processes == 1 else f"torchrun --standalone --nproc-per-node {processes}"
+        # after --, torchrun takes no option of the trainer's for one of its own
+        return "python -m" if processes == 1 else f"torchrun --standalone --nproc-per-node {processes} -m --"
     return (
         # the whole of the job's memory and GPUs, and no binding to a single core
         f"srun --jobid ${{SLURM_JOB_ID:?parallel.nodes = {nodes}: several nodes need --profile slurm, see docs/cluster.md}}"
-        f" --nodes {nodes} --ntasks {nodes} --ntasks-per-node 1 --mem 0 --cpu-bind none --kill-on-bad-exit 1"
+        f" --nodes {nodes} --ntasks {nodes} --ntasks-per-node 1 --mem 0 --cpu-bind none --kill-on-bad-exit=1"
         f" python -m scripts.pass_warning torchrun --nnodes {nodes} --nproc-per-node {processes}"
-        f" --rdzv-backend c10d --rdzv-id $SLURM_JOB_ID --rdzv-endpoint $(hostname):{PORT}"
+        f" --rdzv-backend c10d --rdzv-id $SLURM_JOB_ID --rdzv-endpoint $(hostname):{PORT} -m --"
     )
 
 

@@ -105,6 +105,11 @@ class PrefixRFT(Method):
     def check(cls, run):
         cfg = run.prefix
         refuse_more_than_group(run, "prefix.per_group", cfg.per_group)
+        if cfg.keep == "matched" and run.parallel.zero is not None:
+            raise ValueError(
+                f"prefix.keep: matched does not go with parallel.zero = {run.parallel.zero}, which adds up a gradient as it comes and"
+                " never holds the prefix part alone; train in one process"
+            )
         for key in (k for k, v in (("baseline", "outside"), ("schedule", "difficulty")) if getattr(cfg, k) == v):
             if cfg.per_group == run.rollout.group_size:
                 value = getattr(cfg, key)

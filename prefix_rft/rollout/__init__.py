@@ -9,10 +9,12 @@ from ..errors import UserError
 
 @dataclass(frozen=True)
 class Sampling:
-    """temperature 0: greedy. seed: the same seed, prompts and weights give the same samples, whatever the batch size."""
+    """temperature 0: greedy. seed: the same seed, prompts and weights give the same samples, whatever the batch size.
+    first: place of the first prompt among those of all processes, so that a share of them gets the samples that it gets in the whole."""
 
     temperature: float
     seed: int
+    first: int = 0
 
 
 @dataclass

@@ -199,7 +199,8 @@ class NativeEngine:
         position = torch.tensor([len(prompts[i]) - 1 for i in numbers], device=device)
         tokens = torch.tensor([prompts[i][-1] for i in numbers], device=device)
         steps = int(limit.max())
-        uniform = torch.from_numpy(_uniform(numbers, steps, sampling.seed).T.copy()).to(device)  # [steps, rows]
+        places = [sampling.first + i for i in numbers]
+        uniform = torch.from_numpy(_uniform(places, steps, sampling.seed).T.copy()).to(device)  # [steps, rows]
         stops = torch.tensor(self.stop_ids, device=device)
         kept_tokens = torch.zeros(steps, len(numbers), dtype=torch.long, device=device)
         kept_logp = torch.zeros(steps, len(numbers), device=device)

@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue")
-CPUS = 8
+CPUS = 64
 MEMORY = 256000  # MB
 FAKE_GPUS = ("/dev/null", "/dev/zero")
 # Debian's slurmctld and slurmd are in /usr/sbin, which is not on every user's PATH
@@ -85,7 +85,9 @@ class Cluster:
     """`nodes` nodes with `gpus` GPUs each, while its `with` block lasts. `environment` makes Slurm's commands speak with it."""
 
     def __init__(self, nodes=1, gpus=2, proctrack="linuxproc"):
-        self.folder = Path(tempfile.mkdtemp(prefix="slurm"))  # short: Slurm makes sockets there, whose paths have a limit
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="slurm")
+        )  # short: Slurm makes sockets there, whose paths have a limit
         self.daemons, self.proctrack = [], proctrack
         self.nodes = [f"n{i + 1}" for i in range(nodes)]
         self.gpus = gpus
@@ -197,13 +199,26 @@ class Cluster:
 
     def jobs(self, states="PENDING,RUNNING,COMPLETING") -> list[dict]:
         """Jobs in one of `states` ("all": ended ones, too): id, state, start and end (Unix times or None), `comment` (rule and
-        wildcards), GPUs and memory asked for, time limit, folder, nodes."""
+        wildcards), GPUs and memory asked for, time limit, partition, folder, nodes."""
         fields = "JobID:|,State:|,StartTime:|,EndTime:|,Comment:200|,tres-per-job:100|,tres-per-node:100|,MinMemory:|,TimeLimit:|"
-        fields += ",WorkDir:500|,NodeList:"
+        fields += ",Partition:|,WorkDir:500|,NodeList:"
         done = self.run("squeue", "--noheader", f"--states={states}", f"--Format={fields}")
         rows = []
         for line in done.stdout.splitlines():
-            names = ("id", "state", "start", "end", "comment", "gpus", "gres", "memory", "limit", "folder", "nodes")
+            names = (
+                "id",
+                "state",
+                "start",
+                "end",
+                "comment",
+                "gpus",
+                "gres",
+                "memory",
+                "limit",
+                "partition",
+                "folder",
+                "nodes",
+            )
             rows.append(dict(zip(names, (v.strip() for v in line.split("|")), strict=True)))
             for key in ("start", "end"):
                 value = rows[-1][key]

@@ -46,17 +46,25 @@ def finished_on_slurm(cluster, tmp_path_factory):
     """The whole smoke graph, run by Slurm: (workflow, what Snakemake printed). Read only."""
     folder = tmp_path_factory.mktemp("slurm") / "copy"
     copy_repository(folder)
-    workflow = Workflow(folder, cluster)
-    return workflow, workflow.start("").end(1800)
+    flow = Workflow(folder, cluster)
+    try:
+        text = flow.start("").end(1800)
+    finally:
+        flow.stop()
+    return flow, text
 
 
 @pytest.fixture
 def trained(finished_on_slurm, tmp_path):
     """`trained(cluster)`: a copy of the finished graph for a test to change."""
 
-    def copy(cluster):
-        folder = tmp_path / "copy"
-        shutil.copytree(finished_on_slurm[0].folder, folder, symlinks=True)
-        return Workflow(folder, cluster)
+    with contextlib.ExitStack() as stack:
 
-    return copy
+        def copy(cluster):
+            folder = tmp_path / "copy"
+            shutil.copytree(finished_on_slurm[0].folder, folder, symlinks=True)
+            flow = Workflow(folder, cluster)
+            stack.callback(flow.stop)
+            return flow
+
+        yield copy

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -59,12 +58,12 @@ class Workflow:
         return out
 
     def trainers(self) -> list[int]:
-        """Processes `python -m prefix_rft train` of this copy that are not stopped."""
+        """Processes `python -m prefix_rft train` of this copy."""
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             try:
-                words = (process / "cmdline").read_bytes().split(b"\0")
-                ours = b"prefix_rft" in words and b"train" in words and b"torch.distributed.run" not in words
+                # what starts it (srun, torchrun) has -- before the module's name
+                ours = b"-m\0prefix_rft\0train\0" in (process / "cmdline").read_bytes()
                 if ours and os.readlink(process / "cwd") == str(self.folder):
                     found.append(int(process.name))
             except OSError:
@@ -95,12 +94,19 @@ class Workflow:
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            self.process.send_signal(signal.SIGINT)  # cancels its jobs
-            self.process.wait(60)
+            self.stop()
             pytest.fail(f"snakemake ran for more than {seconds:g} s\n{self.output.read_text()[-6000:]}")
         text = self.output.read_text()
         assert (self.process.returncode != 0) == fails, text[-8000:]
         return text
+
+    def stop(self):
+        """End Snakemake and its jobs, if they are not at their end."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for job in self.jobs("PENDING,RUNNING"):
+            self.cluster.run("scancel", job["id"])
 
     def wait(self, condition, seconds: float, what: str):
         """The first true value of `condition()`; fails at once when Snakemake has ended before."""

@@ -33,20 +33,21 @@ def went_on_from(flow) -> int | None:
 
 def test_killed_job_goes_on_from_its_checkpoint(trained, cluster):
     flow = trained(cluster)
-    flow.configure(RUN, steps=150, checkpoint={"every": 5})
+    flow.configure(RUN, steps=80, checkpoint={"every": 5})
     reference = flow.train_here(RUN)
     flow.start(flow.target(RUN))
 
-    first = flow.wait(lambda: flow.steps_done(RUN) >= 7 and running(flow, 1), 300, "seven steps of the first attempt")
+    first = flow.wait(lambda: running(flow, 1), 300, "the first attempt")
+    flow.wait(lambda: flow.steps_done(RUN) >= 7, 300, "seven steps of the first attempt")
     cluster.run("scancel", first["id"])
     step = flow.wait(lambda: went_on_from(flow), 300, "the second attempt")
     assert step >= 5
 
-    flow.wait(lambda: flow.steps_done(RUN) >= step + 7 and flow.trainers(), 300, "seven more steps")
-    for pid in flow.trainers():
-        os.kill(pid, signal.SIGKILL)
+    (trainer,) = flow.trainers()
+    flow.wait(lambda: flow.steps_done(RUN) >= step + 7, 300, "seven more steps")
+    os.kill(trainer, signal.SIGKILL)
     flow.end(600)
-    assert step + 5 <= went_on_from(flow) < 150  # the log is that of the last attempt
+    assert step < went_on_from(flow) < 80  # the log is that of the last attempt
 
     jobs = flow.jobs()
     assert [j["state"] for j in jobs] == ["CANCELLED", "FAILED", "COMPLETED"]
@@ -69,28 +70,28 @@ def test_job_over_its_time_limit_saves_on_the_warning(trained, clusters, proctra
     if proctrack == "cgroup" and (os.geteuid() or not Path("/sys/fs/cgroup/freezer").is_dir()):
         pytest.skip("proctrack/cgroup needs root and the freezer of cgroup v1 here")
     flow = trained(clusters(proctrack=proctrack))
-    flow.configure(RUN, steps=30, checkpoint={"every": 1000})  # saves on the warning or never
+    flow.configure(RUN, steps=40, checkpoint={"every": 1000})  # saves on the warning or never
     reference = flow.train_here(RUN)
-    minutes = "train:runtime=5 if attempt == 1 else 60"
-    flow.start(flow.target(RUN), "--set-resources", minutes, "train:slurm_extra='--signal=USR1@150'")
+    minutes = "train:runtime=8 if attempt == 1 else 60"
+    flow.start(flow.target(RUN), "--set-resources", minutes, "train:slurm_extra='--signal=USR1@300'")
 
     # a step that takes longer than the job may: however fast this machine is, the trainer stands still until it is warned
-    flow.wait(lambda: flow.steps_done(RUN) >= 3 and running(flow, 1), 200, "three steps of the first attempt")
+    flow.wait(flow.trainers, 300, "the trainer")
     (trainer,) = flow.trainers()
+    flow.wait(lambda: flow.steps_done(RUN) >= 3, 140, "three steps of the first attempt")
     os.kill(trainer, signal.SIGSTOP)
     stood_at = flow.steps_done(RUN)
     wait_for(lambda: pending(trainer), 240, "Slurm's warning")
     warned = time.time()
     os.kill(trainer, signal.SIGCONT)
 
-    saved = flow.wait(lambda: re.search(r"signal 10: saved at step (\d+) of 30", flow.log(RUN)), 60, "a checkpoint")
+    saved = flow.wait(lambda: re.search(r"signal 10: saved at step (\d+) of 40", flow.log(RUN)), 240, "a checkpoint")
     assert stood_at <= int(saved[1]) <= stood_at + 2
     step = flow.wait(lambda: went_on_from(flow), 300, "the second attempt")
     assert step == int(saved[1])
     flow.end(600)
     first, second = flow.jobs()
     assert first["state"] == "FAILED" and second["state"] == "COMPLETED"
-    assert (
-        first["end"] - first["start"] < 180 and warned - first["start"] < 150
-    )  # it ended itself, Slurm did not end it
+    # the job ended itself after the warning; Slurm did not have to
+    assert 0 < warned - first["start"] < 240 and first["end"] - first["start"] < 480
     same_bits(flow, reference)

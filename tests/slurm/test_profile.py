@@ -22,9 +22,15 @@ def test_jobs_that_want_both_gpus_wait_for_each_other(trained, cluster):
     flow = trained(cluster)
     for run in ("rft", "luffy"):
         flow.configure(run)
-    flow.start(f"{flow.target('rft')} {flow.target('luffy')} --set-resources train:gpu=2").end(900)
-    first, second = (j for j in flow.jobs() if j["comment"].startswith("rule_train"))
-    assert first["gpus"] == second["gpus"] == "gres:gpu:2"
+    # as a user edits the profile: a commented line made true, and a line more
+    profile = flow.folder / "slurm/config.yaml"
+    line = """# slurm_partition: "'gpu'\""""
+    assert line in profile.read_text()
+    profile.write_text(profile.read_text().replace(line, """gpu: 2\n    slurm_partition: "'all'\""""))
+    flow.start(f"{flow.target('rft')} {flow.target('luffy')}").end(900)
+    first, second = flow.jobs()[-2:]
+    for job in (first, second):
+        assert job["comment"].startswith("rule_train") and (job["gpus"], job["partition"]) == ("gres:gpu:2", "all")
     assert first["state"] == second["state"] == "COMPLETED"
     # Slurm ran both, one after the other, on a node with room for the cores and the memory of both
     assert sorted([first["end"] <= second["start"], second["end"] <= first["start"]]) == [False, True]

@@ -79,7 +79,7 @@ rule train_grid:
         f"{RESULTS}/logs/train_grid.{{run}}.lr{{lr}}.seed{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train_grid.{{run}}.lr{{lr}}.seed{{seed}}.tsv"
-    retries: 2
+    retries: RETRIES
     conda:
         ENVIRONMENT
     threads: 1
@@ -93,7 +93,7 @@ rule train_grid:
         checkpoints=f"{RESULTS}/checkpoints/lr_grid/{{run}}/lr{{lr}}/seed{{seed}}",
         out=subpath(output.record, parent=True),
     shell:
-        "{params.launcher} -m prefix_rft train --config {input.config} {params.override} --set optimizer.lr={wildcards.lr}"
+        "{params.launcher} prefix_rft train --config {input.config} {params.override} --set optimizer.lr={wildcards.lr}"
         " --preset {params.preset} --run {wildcards.run} --seed {wildcards.seed} --data {params.data}"
         " --init {input.init} --checkpoints {params.checkpoints} --out {params.out} > {log} 2>&1"
 

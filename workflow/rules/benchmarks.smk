@@ -39,7 +39,7 @@ rule evaluate_base_on_benchmark:
         f"{RESULTS}/logs/{{kind}}.{{base}}.seed{{seed}}.{{benchmark}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/{{kind}}.{{base}}.seed{{seed}}.{{benchmark}}.tsv"
-    retries: 2
+    retries: RETRIES
     conda:
         ENVIRONMENT
     threads: 1
@@ -77,7 +77,7 @@ rule evaluate_on_benchmark:
         f"{RESULTS}/logs/{{kind}}.{{run}}.seed{{seed}}.{{benchmark}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/{{kind}}.{{run}}.seed{{seed}}.{{benchmark}}.tsv"
-    retries: 2
+    retries: RETRIES
     conda:
         ENVIRONMENT
     threads: 1

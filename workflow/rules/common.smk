@@ -38,6 +38,10 @@ if "SLURM_JOB_ID" in os.environ:
     pass_warning.install()
     shell.prefix("set -euo pipefail; trap '' USR1; ")
 
+# How often a job that goes on from what it has is started again. A job on a cluster is a Snakemake of its own, which must not do it:
+# it would go on in what is left of the same job's time, and three attempts would be nine.
+RETRIES = 2 if workflow.is_main_process else 0
+
 RESULTS = S.results
 SETUP = f"{S.folder}/setup"
 ENVIRONMENT = "../envs/prefix-rft.yaml"
@@ -228,7 +232,7 @@ def initial_model(wildcards):
 
 
 def launcher(wildcards):
-    """The command that the trainer's arguments follow: python, torchrun, or srun with one torchrun a node."""
+    """What starts the module of the trainer: python -m, torchrun, or srun with one torchrun a node."""
     return launch_prefix(S.run(wildcards.run))
 
 

@@ -18,7 +18,7 @@ rule teach:
         f"{RESULTS}/logs/teach.{{teacher}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/teach.{{teacher}}.tsv"
-    retries: 2
+    retries: RETRIES
     conda:
         ENVIRONMENT
     resources:

@@ -20,7 +20,7 @@ rule replay:
         f"{RESULTS}/logs/replay.{{run}}.seed{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/replay.{{run}}.seed{{seed}}.tsv"
-    retries: 2
+    retries: RETRIES
     conda:
         ENVIRONMENT
     threads: 1
@@ -35,7 +35,7 @@ rule replay:
         out=subpath(output.record, parent=True),
         snapshots=S.snapshots,
     shell:
-        "{params.launcher} -m prefix_rft train --config {input.config} {params.override} --preset {params.preset}"
+        "{params.launcher} prefix_rft train --config {input.config} {params.override} --preset {params.preset}"
         " --run {wildcards.run} --seed {wildcards.seed} --data {params.data} --init {input.init}"
         " --checkpoints {params.checkpoints} --snapshots {params.snapshots} --out {params.out} > {log} 2>&1"
 

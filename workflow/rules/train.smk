@@ -19,7 +19,7 @@ rule train:
         f"{RESULTS}/logs/train.{{run}}.seed{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/train.{{run}}.seed{{seed}}.tsv"
-    retries: 2
+    retries: RETRIES
     conda:
         ENVIRONMENT
     threads: 1
@@ -33,7 +33,7 @@ rule train:
         checkpoints=f"{RESULTS}/checkpoints/{{run}}/seed{{seed}}",
         out=subpath(output.record, parent=True),
     shell:
-        "{params.launcher} -m prefix_rft train --config {input.config} {params.override} --preset {params.preset}"
+        "{params.launcher} prefix_rft train --config {input.config} {params.override} --preset {params.preset}"
         " --run {wildcards.run} --seed {wildcards.seed} --data {params.data} --init {input.init}"
         " --checkpoints {params.checkpoints} --out {params.out} > {log} 2>&1"
 

@@ -1,4 +1,4 @@
-"""One training job on two nodes: `srun` starts a `torchrun` on each, and the run is that of one process."""
+"""One training job of two processes, on two nodes (`srun` starts a `torchrun` on each) or on one: it is the run of one process."""
 
 import importlib.util
 import os
@@ -10,16 +10,19 @@ import pytest
 from prefix_rft.io import read_json, read_jsonl
 
 RUN = "sft"  # without sampling, so that a rounding error stays one
-STEPS = {"epochs": 3, "steps": None, "minibatch_prompts": None, "checkpoint": {"every": 1000}}
+STEPS = {"epochs": 2, "steps": None, "minibatch_prompts": None, "checkpoint": {"every": 1000}}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
-def test_two_nodes_train_like_one_process_and_resume(trained, clusters):
-    flow = trained(clusters(nodes=2, gpus=1))
+@pytest.mark.parametrize("nodes", [2, 1])
+def test_two_processes_train_like_one_and_resume(trained, clusters, nodes):
+    flow = trained(clusters(nodes=nodes, gpus=2 // nodes))
     flow.configure(RUN, **STEPS)
     reference = flow.train_here(RUN)
-    flow.configure(RUN, **STEPS, parallel={"nodes": 2, "processes_per_node": 1, "zero": 2})
-    flow.start(flow.target(RUN), "--set-resources", "train:gres='gpu:1'", "train:cpus_per_gpu=2")
+    flow.configure(RUN, **STEPS, parallel={"nodes": nodes, "processes_per_node": 2 // nodes, "zero": 2})
+    # the run computes on CPUs (gloo); the GPUs show that Slurm gives each node its own
+    gpus = "train:gres='gpu:1'" if nodes == 2 else "train:gpu=2"
+    flow.start(flow.target(RUN), "--set-resources", gpus, "train:cpus_per_gpu=2")
 
     def attempt(number):
         jobs = flow.jobs()
@@ -30,21 +33,24 @@ def test_two_nodes_train_like_one_process_and_resume(trained, clusters):
         return int(found[1]) if found else None
 
     # Slurm's warning, by hand: both trainers get it, save together and end
-    job = flow.wait(lambda: flow.steps_done(RUN) >= 3 and attempt(1), 400, "three steps on two nodes")
-    assert job["nodes"] == "n[1-2]" and job["gres"] == "gres:gpu:1" and len(flow.trainers()) == 2
+    job = flow.wait(lambda: flow.steps_done(RUN) >= 3 and attempt(1), 400, "three steps of the first attempt")
+    got = (job["nodes"], job["gres"] if nodes == 2 else job["gpus"])
+    assert got == (("n[1-2]", "gres:gpu:1") if nodes == 2 else ("n1", "gres:gpu:2"))
+    assert len(flow.trainers()) == 2
     flow.cluster.run("scancel", "--signal=USR1", job["id"])
     saved = flow.wait(lambda: re.search(r"signal 10: saved at step (\d+)", flow.log(RUN)), 120, "a checkpoint")
     step = flow.wait(went_on_from, 400, "the second attempt")
     assert step == int(saved[1])
 
     # one of the two dies: the job ends, and the next one begins where the warning left it
-    flow.wait(lambda: flow.steps_done(RUN) >= step + 2 and flow.trainers(), 400, "two more steps")
-    os.kill(flow.trainers()[0], signal.SIGKILL)
+    trainer = flow.trainers()[0]
+    flow.wait(lambda: flow.steps_done(RUN) >= step + 2, 400, "two more steps")
+    os.kill(trainer, signal.SIGKILL)
     flow.end(900)
     assert went_on_from() == step  # the log is that of the last attempt
     assert [j["state"] for j in flow.jobs()] == ["FAILED", "FAILED", "COMPLETED"]
     record = read_json(flow.results / f"runs/{RUN}/seed0/run.json")
-    assert record["parallel"]["nodes"] == 2
+    assert record["parallel"]["nodes"] == nodes and record["parallel"]["processes_per_node"] == 2 // nodes
     ours, theirs = (read_jsonl(f / "metrics.jsonl") for f in (flow.results / f"runs/{RUN}/seed0", reference))
     assert len(ours) == len(theirs) > step + 2
     for a, b in zip(ours, theirs, strict=True):

@@ -1,0 +1,253 @@
+"""The learner of several processes: DeepSpeed with ZeRO 1, 2 or 3 (configuration `parallel.zero`). Same numbers as `Learner`.
+
+Every rank knows all episodes of a step, and computes its share of them. Three things decide whether that is the gradient of one
+process:
+
+* A token's loss is divided by the count of the *whole* mini-batch and by nothing else: DeepSpeed's division by the number of
+  accumulated micro-batches is switched off, and that by the number of ranks is undone by a factor on the loss. (A mean of means
+  over micro-batches or ranks is the bug that deflates SFT baselines: arXiv 2604.23747.)
+* Ranks have different numbers of micro-batches, but ZeRO exchanges weights (3) and gradients (2, 3) in each of them: a rank that has
+  finished goes on with micro-batches without a token until all have.
+* The optimizer's numbers stay fp32 and so does what ranks add up: with `dtype: bfloat16` the weights of the forward pass are a copy in
+  bfloat16 of fp32 ones that the optimizer owns, gradients are accumulated and reduced in fp32, log-probs are made from fp32 logits.
+
+A checkpoint holds whole fp32 weights and moments under the names of the plain learner, so it fits any number of ranks and any stage;
+rank 0 holds and writes it (12 bytes a parameter).
+"""
+
+import itertools
+import logging
+import math
+import os
+import warnings
+
+import torch
+
+from .forward.transformers import TransformersForward
+from .learner import Learner, checkpoint_activations, learning_rate
+from .logprobs import logprobs
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class _Head(torch.nn.Module):
+    """Log-probs and entropies from hidden states. A module, because ZeRO-3 fetches weights at the doors of modules."""
+
+    def __init__(self, head, temperature):
+        super().__init__()
+        self._head, self.temperature = [head], temperature  # in a list: the module belongs to the model
+
+    def forward(self, hidden, targets, with_entropy):
+        return logprobs(hidden, self._head[0], targets, self.temperature, with_entropy)
+
+
+class _Pass(torch.nn.Module):
+    """From a micro-batch to log-probs and entropies in one `forward`, as DeepSpeed wants it."""
+
+    def __init__(self, forward, temperature):
+        super().__init__()
+        self.model, self._forward = forward.model, forward
+        self.head = _Head(forward.model.get_output_embeddings(), temperature)
+
+    def forward(self, micro, with_entropy):
+        return self.head(self._forward.hidden(micro), micro.targets, with_entropy)
+
+
+class DeepSpeedLearner(Learner):
+    """ranks: see `distributed.Ranks`; the rest as in `Learner`. Everything but the properties is called by all ranks together."""
+
+    def __init__(self, model, run, total_updates, device="cpu", reference=False, ranks=None):
+        deepspeed = import_deepspeed(device)
+        self.ranks, self.deepspeed, self.stage = ranks, deepspeed, run.parallel.zero
+        super().__init__(model, run, total_updates, device, reference=reference)
+        names = {id(p): n for n, p in self.model.named_parameters()}
+        # tied weights have several keys and one name
+        self.keys = {k: names.get(id(v)) for k, v in self.model.state_dict(keep_vars=True).items()}
+        self.buffers = {k: v for k, v in self.model.state_dict().items() if self.keys[k] is None}
+        self.ordered = [(names[id(p)], p) for g in self.optimizer.param_groups for p in g["params"]]
+        self.groups = self.optimizer.state_dict()["param_groups"]  # of a plain AdamW: what checkpoints have
+        inner = _Pass(self.forward, self.temperature)
+        if self.stage == 3:
+            deepspeed.zero.register_external_parameter(inner.head, self.model.get_output_embeddings().weight)
+        self.engine, *_ = deepspeed.initialize(
+            model=inner, optimizer=self.optimizer, config=self._config(), dist_init_required=False
+        )
+        self.steps = 0  # of AdamW: updates that had a gradient
+        self._last = True
+
+    def _config(self):
+        parameters = sum(p.numel() for p in self.model.parameters())
+        bucket = min(200_000_000, parameters)
+        config = {
+            # DeepSpeed's own counting is not used: nothing is divided by these
+            "train_micro_batch_size_per_gpu": 1,
+            "gradient_accumulation_steps": 1,
+            "gradient_clipping": self.run.optimizer.grad_clip,
+            "zero_optimization": {"stage": self.stage, "reduce_bucket_size": bucket, "allgather_bucket_size": bucket},
+            "communication_data_type": "fp32",
+            "zero_allow_untested_optimizer": True,
+            "wall_clock_breakdown": False,
+            "steps_per_print": 1 << 60,
+        }
+        if self.run.dtype == "bfloat16":
+            config |= {"bf16": {"enabled": True}, "data_types": {"grad_accum_dtype": "fp32"}}
+        return config
+
+    def _make_forward(self, model):
+        if self.run.parallel.activation_checkpointing:
+            checkpoint_activations(model)
+        # DeepSpeed's weights have the dtype of the pass; the reference's are fp32
+        return TransformersForward(model, self.device, "float32" if model is self.model else self.run.dtype)
+
+    # ------------------------------------------------------------------------------------- one process or several
+
+    def _own(self, lengths):
+        return self.ranks.balanced(lengths)
+
+    def _exchange(self, own):
+        return {k: v for part in self.ranks.gather(own, "exchange of scores") for k, v in part.items()}
+
+    def _micro(self, episodes, forward=None):
+        if forward is not None:  # the reference: whole on every rank, nothing to exchange
+            yield from super()._micro(episodes, forward)
+            return
+        count = self.forward.count([len(e.ids) for e in episodes], self.run.micro_tokens)
+        most = self.ranks.most(count, "number of micro-batches")
+        more = itertools.repeat(self.forward.no_tokens(), most - count)
+        for k, micro in enumerate(itertools.chain(super()._micro(episodes), more), 1):
+            self._last = k == most
+            yield micro
+
+    def _logprobs(self, micro, with_entropy, forward=None):
+        if forward is not None:
+            return super()._logprobs(micro, with_entropy, forward)
+        if torch.is_grad_enabled():
+            self.engine.set_gradient_accumulation_boundary(self._last)
+        return self.engine(micro, with_entropy)
+
+    def _backward(self, loss):
+        # ZeRO takes the mean over ranks; the loss is divided by the counts of the whole mini-batch already
+        self.engine.backward(loss * self.ranks.world, scale_wrt_gas=False)
+
+    def _total(self, out):
+        out |= zip(out, self.ranks.total(out.values(), "sums of losses"), strict=True)
+        for key in ("clipped_prefix", "clipped_rollout", "mismatch_tokens"):
+            out[key] = int(out[key])
+
+    def _apply(self, optimizer, cfg, place):
+        lr = learning_rate(cfg, place, self.total_updates)
+        norm = 0.0
+        if self.has_gradient:  # all ranks know it
+            for group in self.engine.optimizer.param_groups:
+                group["lr"] = lr
+            self.engine.step()
+            norm = float(self.engine.get_global_grad_norm())
+            if not math.isfinite(norm) or norm < 0:
+                raise FloatingPointError(f"gradient norm is {norm} at update {self.updates}")
+            self.steps += 1
+        return {"lr": lr, "grad_norm": norm}
+
+    def full_weights(self):
+        return self.deepspeed.zero.GatheredParameters(list(self.model.parameters()), enabled=self.stage == 3)
+
+    # ---------------------------------------------------------------------------------------------- what it holds
+
+    def weights(self):
+        """{key of the model: fp32 weights on the CPU} on rank 0, else None."""
+        found = self._whole(self.deepspeed.utils.safe_get_full_fp32_param)
+        if found is None:
+            return None
+        return {k: found[n] if n is not None else self.buffers[k] for k, n in self.keys.items()}
+
+    def _whole(self, get):
+        """{name of a parameter: what `get` gives for it} on rank 0, else None."""
+        found = {}
+        for name, p in self.ordered:
+            value = get(p).detach()
+            if self.ranks.first:
+                shape = getattr(p, "ds_shape", p.shape)
+                found[name] = value.reshape(shape).float().cpu().clone()
+        return found if self.ranks.first else None
+
+    def state_dict(self):
+        """As that of `Learner`, on rank 0; the other ranks get None but take part."""
+        utils = self.deepspeed.utils
+        self._link_moments()
+        weights = self.weights()
+        moments = {
+            m: self._whole(lambda p, m=m: utils.safe_get_full_optimizer_state(p, m)) for m in MOMENTS if self.steps
+        }
+        if not self.ranks.first:
+            return None
+        state = {}
+        for number, (name, _) in enumerate(self.ordered if self.steps else ()):
+            state[number] = {"step": torch.tensor(float(self.steps))} | {m: moments[m][name] for m in MOMENTS}
+        lr = self.engine.optimizer.param_groups[0]["lr"]
+        return {
+            "model": weights,
+            "optimizer": {"state": state, "param_groups": [g | {"lr": lr} for g in self.groups]},
+            "further": None,
+            "updates": self.updates,
+            "trained_tokens": self.trained_tokens,
+            "scored_tokens": self.scored_tokens,
+        }
+
+    def load_state_dict(self, state):
+        utils = self.deepspeed.utils
+        names = {n: k for k, n in self.keys.items() if n is not None}
+        moments = state["optimizer"]["state"]
+        self.steps = int(moments[0]["step"]) if moments else 0
+        if self.steps:
+            self._make_moments()
+            self._link_moments()
+        with torch.no_grad():
+            for number, (name, p) in enumerate(self.ordered):
+                value = state["model"][names[name]].to(self.device)
+                with self.deepspeed.zero.GatheredParameters([p], modifier_rank=0, enabled=self.stage == 3):
+                    if self.stage < 3 or self.ranks.first:
+                        p.data.copy_(value)
+                utils.safe_set_full_fp32_param(p, value.float())
+                for m in MOMENTS if self.steps else ():
+                    utils.safe_set_full_optimizer_state(p, moments[number][m].to(self.device), m)
+        self.updates = state["updates"]
+        self.trained_tokens, self.scored_tokens = state["trained_tokens"], state["scored_tokens"]
+
+    def _make_moments(self):
+        """AdamW makes its state in its first step; a run that goes on needs it before."""
+        optimizer = self.engine.optimizer
+        for flat in next(getattr(optimizer, n) for n in FLAT if hasattr(optimizer, n)):
+            optimizer.optimizer.state[flat] = {
+                "step": torch.tensor(float(self.steps), device=flat.device),
+                **{m: torch.zeros_like(flat) for m in MOMENTS},
+            }
+
+    def _link_moments(self):
+        """ZeRO 1 and 2 look a parameter's moments up in links that they make in the first step, too early for all groups but the first."""
+        optimizer = self.engine.optimizer
+        if self.steps and hasattr(optimizer, "_lazy_init_hp_params_optimizer_state"):
+            optimizer._hp_optimizer_states_linked = False
+            optimizer._lazy_init_hp_params_optimizer_state()
+
+
+# where the optimizers of DeepSpeed keep a rank's part of the fp32 weights: ZeRO 1 and 2, ZeRO 3, ZeRO 1 in bfloat16
+FLAT = ("single_partition_of_fp32_groups", "fp32_partitioned_groups_flat", "fp32_groups_flat_partition")
+
+
+def import_deepspeed(device):
+    """The package, told which device it runs on before it looks for itself."""
+    if device == "cpu":
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    from .errors import UserError
+
+    try:
+        import deepspeed
+    except ImportError as e:
+        raise UserError(
+            f"key 'parallel.zero': package deepspeed cannot be imported ({e});"
+            " pip install -c requirements/pins.txt -r requirements/deepspeed.txt"
+        ) from e
+    deepspeed.utils.logger.setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")  # old names of collectives
+    # a collective of its own for CPUs, which would be compiled at the first start; gloo does
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed

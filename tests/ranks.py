@@ -1,0 +1,106 @@
+"""What the ranks of `test_deepspeed.py` run, started by torchrun: the learner of several processes beside that of one.
+
+    torchrun --standalone --nproc-per-node 2 tests/ranks.py OUT.json
+
+Writes [{name, loss: [one process], loss_ranks: [ranks], norm, norm_ranks, weights: greatest difference}], by rank 0.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from small import run_config, small_model, small_qwen
+
+from prefix_rft import distributed
+from prefix_rft.config import Parallel
+from prefix_rft.episodes import Demonstration, Episode, Problem
+from prefix_rft.forward.transformers import TransformersForward
+from prefix_rft.learner import Learner
+from prefix_rft.learner_deepspeed import DeepSpeedLearner
+from prefix_rft.methods import get_method
+
+STEPS = 10
+SFT, PREFIX = {"method": "sft", "demos": "d"}, {"method": "prefix_rft", "demos": "d"}
+OTHERS = ("rft", "luffy", "srft", "hpt", "chord", "uft", "rl_with_sft", "drpo")
+
+
+def cases():
+    """(name, what changes in the configuration, prompts a step, steps, model)"""
+    for stage in (1, 2, 3):
+        for micro_tokens in (1, 48, 100_000):  # a micro-batch for each sequence, several sequences in each, one for all
+            for name, method in (("sft", SFT), ("prefix_rft", PREFIX)):
+                changes = method | {"micro_tokens": micro_tokens}
+                yield f"{name}, ZeRO {stage}, {micro_tokens} tokens", changes, 4, STEPS, small_model, stage
+    yield "one demonstration for two ranks", SFT, 1, 3, small_model, 3
+    yield "tied embeddings", PREFIX, 4, 3, small_qwen, 3
+    yield "activation checkpointing", PREFIX | {"parallel": {"activation_checkpointing": True}}, 4, 3, small_model, 3
+    yield "entropy bonus", PREFIX | {"objective": {"entropy_bonus": 0.1}}, 4, 3, small_model, 2
+    for method in OTHERS:
+        yield method, {"method": method, "demos": "d"}, 4, 3, small_model, 3
+
+
+def batch(method, prompts, rng, progress):
+    """Groups as the method composes them, with random tokens and rewards."""
+
+    def tokens(low, high):
+        return rng.integers(2, 32, rng.integers(low, high)).tolist()
+
+    out = []
+    for g in range(prompts):
+        problem = Problem(f"p{g}", tokens(1, 9), "", [Demonstration(f"d{g}", tokens(8, 30))])
+        for i, start in enumerate(method.compose(problem, progress, rng)):
+            tail = tokens(1, 24) if start.sample else []
+            logp = -rng.exponential(2.0, len(tail))
+            reward = float(i % 2 if g % 2 else rng.integers(2)) if start.sample else 1.0
+            out.append(Episode(g, start, tail, logp, True, reward=reward))
+    return out
+
+
+def train(learner, run, prompts, steps):
+    """Losses and gradient norms of `steps` updates; pi_old is scored before each second one, so that ratios differ from 1."""
+    method, losses, norms = get_method(run), [], []
+    for t in range(steps):
+        if t % 2 == 0:
+            episodes = batch(method, prompts, np.random.default_rng(t), t / steps)
+            learner.score(episodes)
+            if method.uses_reference:
+                learner.score_reference(episodes)
+        out = learner.update(episodes, method.weigh(episodes, t / steps, np.random.default_rng([1, t])))
+        losses.append(out["rl_loss"] + out["ce_loss"])
+        norms.append(out["grad_norm"])
+    return losses, norms
+
+
+def main(out):
+    parallel = Parallel(processes_per_node=2, zero=1, timeout_minutes=5)
+    ranks, rows = distributed.start(parallel, "cpu", "tests/ranks.py"), []
+    for name, changes, prompts, steps, model, stage in cases():
+        run = run_config(**{"part_norms_every": 0} | changes)
+        uses_reference = get_method(run).uses_reference
+        own_model = model()
+        forward = TransformersForward(
+            own_model
+        )  # the model's own, as the ranks use it; without activation checkpointing
+        one = Learner(own_model, run, steps, forward=forward, reference=uses_reference)
+        losses, norms = train(one, run, prompts, steps)
+        run = dataclasses.replace(run, parallel=dataclasses.replace(run.parallel, processes_per_node=2, zero=stage))
+        several = DeepSpeedLearner(model(), run, steps, "cpu", uses_reference, ranks)
+        losses_ranks, norms_ranks = train(several, run, prompts, steps)
+        weights = several.weights()
+        several.engine.destroy()
+        if ranks.first:
+            own = one.model.state_dict()
+            worst = max(float((weights[k] - own[k]).abs().max()) for k in own)
+            rows.append(
+                dict(name=name, loss=losses, loss_ranks=losses_ranks, norm=norms, norm_ranks=norms_ranks, weights=worst)
+            )
+            Path(out).write_text(json.dumps(rows))
+    ranks.end()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(sys.argv[1])
