@@ -245,8 +245,9 @@ def repositories(data: Path | None = None) -> dict:
     }
 
 
-def tiny_model(specials=("<|endoftext|>", "<|im_start|>", "<|im_end|>")) -> dict:
-    """{path: bytes} of a random Qwen2 model of 40,000 parameters with a byte-level tokenizer learned on the sample rows."""
+def tiny_model(specials=("<|endoftext|>", "<|im_start|>", "<|im_end|>"), **changes) -> dict:
+    """{path: bytes} of a random Qwen2 model of 40,000 parameters with a byte-level tokenizer learned on the sample rows; `changes` of
+    its configuration."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -265,7 +266,7 @@ def tiny_model(specials=("<|endoftext|>", "<|im_start|>", "<|im_end|>")) -> dict
         additional_special_tokens=list(specials[1:]),
     )
     torch.manual_seed(0)
-    shape = Qwen2Config(
+    shape = dict(
         vocab_size=len(tokenizer),
         hidden_size=32,
         intermediate_size=64,
@@ -281,7 +282,7 @@ def tiny_model(specials=("<|endoftext|>", "<|im_start|>", "<|im_end|>")) -> dict
         initializer_range=0.2,
     )
     with tempfile.TemporaryDirectory() as folder:
-        Qwen2ForCausalLM(shape).save_pretrained(folder)
+        Qwen2ForCausalLM(Qwen2Config(**(shape | changes))).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         return {p.name: p.read_bytes() for p in Path(folder).iterdir() if p.is_file()}
 

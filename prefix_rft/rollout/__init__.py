@@ -41,7 +41,7 @@ def make_engine(name, model, stop_ids, max_rows=512, *, options=None, dtype="flo
 
 
 def load_engine(config, folder, tokenizer, prompts):
-    """The engine of an evaluation: `config` has engine, vllm, max_rows, max_response and may have a dtype; the model is that in `folder`."""
+    """The engine of an evaluation. config: has engine, vllm, max_rows, max_response, and may have a dtype; folder: of the model."""
     import torch
     from transformers import AutoModelForCausalLM
 

@@ -1,8 +1,8 @@
 """Rollouts by vLLM: token ids in, token ids and their log-probs out, the learner's weights handed over in shared memory.
 
-Each engine is a process of its own (`vllm_worker.py`): one that dies or hangs can be told from one that works, and killed, and what vLLM does to its
-process (threads bound to cores, `torch.set_num_threads` taken away) stays there. `data_parallel` engines share the rows; each spreads its
-model over `tensor_parallel` devices. Under several training processes every one has engines of its own.
+Each engine is a process of its own (`vllm_worker.py`): one that dies or hangs can be told from one that works, and killed, and what
+vLLM does to its process (threads bound to cores, `torch.set_num_threads` taken away) stays there. `data_parallel` engines share the
+rows; each spreads its model over `tensor_parallel` devices. With several training processes each has an engine of its own.
 
 Weights never touch a disk: the learner copies them, in the engine's dtype, into memory without a name (memfd), from which every engine
 reads. After each copy the engine must give a probe text the log-probs that the learner gives it, and must have moved if the learner

@@ -71,7 +71,7 @@ class Engine:
             skip_tokenizer_init=True,
             generation_config="vllm",  # nothing but what a request says
             logprobs_mode="processed_logprobs",  # of the distribution that was sampled from: at the temperature
-            worker_extension_cls=f"{LoadShared.__module__.replace('__main__', __spec__.name)}.LoadShared",
+            worker_extension_cls=f"{__name__}.LoadShared",
         )
 
     def load(self, layout):
@@ -160,4 +160,6 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    from prefix_rft.rollout import vllm_worker  # what is sent must be known by the module's own name
+
+    vllm_worker.main()
