@@ -13,10 +13,14 @@ import yaml
 from small import RUN, make_world, small_model, small_qwen
 from test_train import command
 
-from prefix_rft.config import Vllm
+from prefix_rft.__main__ import main
+from prefix_rft.config import Vllm, config_hash, load
 from prefix_rft.errors import UserError
-from prefix_rft.io import read_json, read_jsonl, sha256
-from prefix_rft.rollout import Sampling, make_engine
+from prefix_rft.evaluate import Evaluation
+from prefix_rft.io import read_json, read_jsonl, read_parquet, sha256, write_json
+from prefix_rft.rollout import Sampling, make_engine, vllm
+from scripts.local_hub_samples import jsonl, tiny_model
+from tests.conftest import ROOT
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
 HEADS = dict(num_attention_heads=2, num_key_value_heads=1, head_dim=32)  # on a CPU vLLM knows head sizes from 32 up
@@ -250,3 +254,51 @@ def test_a_run_whose_engine_is_killed_ends_with_its_phase_and_a_retry_goes_on(wo
         print(f"resumed run has the same bits as the one that was never stopped: {same}")
     for a, b in zip(expected, rows, strict=True):
         assert a["reward"] == pytest.approx(b["reward"], abs=0.2)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """A base model and a benchmark of three problems, as the command `benchmark-problems` writes it."""
+    root = tmp_path_factory.mktemp("models")
+    (root / "base").mkdir()
+    for name, data in tiny_model(hidden_size=64, num_attention_heads=2, num_key_value_heads=1).items():
+        (root / "base" / name).write_bytes(data)
+    write_json(root / "base" / "base.json", {})
+    (root / "one.jsonl").write_bytes(jsonl([{"q": f"What is {n} + {n}?", "a": str(2 * n)} for n in range(3)]))
+    source = {"name": "a/b", "split": "test", "revision": "main", "path": str(root / "one.jsonl")}
+    entry = {"source": source, "question": "q", "answer": "a", "problems": 3, "samples": 4}
+    (root / "table.yaml").write_text(yaml.safe_dump({"one": entry}))
+    settings = {"table": str(root / "table.yaml"), "names": ["one"], "max_response": 12, "save_rows": 5, "max_rows": 16}
+    settings |= {n: str(ROOT / f"config/templates/{t}.txt") for n, t in (("template", "qwen_math"), ("choice_template", "choice"))}
+    (root / "benchmarks.yaml").write_text(yaml.safe_dump(settings | {"engine": "vllm", "vllm": SMALL}))
+    line = ["benchmark-problems", "--config", root / "benchmarks.yaml", "--name", "one", "--out", root / "problems"]
+    assert main([str(a) for a in line]) == 0
+    return root
+
+
+def check_scores(folder, samples):
+    scores = read_json(folder / "scores.json")
+    assert scores["engine"] == "vllm" and scores["engine_version"] == vllm.version()
+    rows = read_parquet(folder / "samples.parquet")
+    assert len(rows) == samples and all(0 < r["n_tokens"] <= 12 for r in rows)
+    assert len({r["response"] for r in rows}) > samples / 2
+    return scores
+
+
+def test_evaluation_by_vllm(world, tmp_path):
+    (tmp_path / "e.yaml").write_text(
+        yaml.safe_dump({"max_response": 12, "samples": 3, "temperatures": [0.6], "engine": "vllm", "vllm": SMALL})
+    )
+    write_json(world / "base" / "base.json", {})
+    line = ["evaluate", "--config", tmp_path / "e.yaml", "--run", "base", "--preset", "p", "--seed", 1]
+    line += ["--data", world / "data", "--model", world / "base", "--out", tmp_path / "out"]
+    assert main([str(a) for a in line]) == 0
+    scores = check_scores(tmp_path / "out", 3 * 8)
+    assert scores["evaluation_hash"] == config_hash(load(Evaluation, tmp_path / "e.yaml"))
+
+
+def test_a_benchmark_by_vllm(models, tmp_path):
+    line = ["evaluate-benchmark", "--config", models / "benchmarks.yaml", "--benchmark", "one", "--run", "base"]
+    line += ["--problems", models / "problems", "--preset", "p", "--seed", 1, "--model", models / "base"]
+    assert main([str(a) for a in [*line, "--checkpoints", tmp_path / "ck", "--out", tmp_path / "out"]]) == 0
+    check_scores(tmp_path / "out", 3 * 4)

@@ -128,7 +128,7 @@ class VllmEngine:
         self.processes = [Process(i, fd, self.folder, d) for i, d in enumerate(devices(options, gpus))]
         os.close(fd)  # the processes have it
         self.close = weakref.finalize(self, end, self.processes, self.folder)
-        settings = dict(
+        self.settings = dict(
             model=str(self.folder),
             dtype=dtype,
             tensor_parallel_size=options.tensor_parallel,
@@ -139,7 +139,7 @@ class VllmEngine:
             enable_sleep_mode=options.sleep,
             enforce_eager=not gpus,  # compiling for a CPU takes minutes
         )
-        self._ask("start", [settings] * len(self.processes), 60 * options.start_minutes)
+        self._ask("start", [self.settings] * len(self.processes), 60 * options.start_minutes)
         self.sync(model)
 
     # ------------------------------------------------------------------------------------------------ weights
