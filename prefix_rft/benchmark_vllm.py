@@ -28,7 +28,9 @@ def add_arguments(parser):
     parser.add_argument("--new-tokens", type=int, default=64)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--kv-cache-gib", type=float, default=1.0, help="for each of the two engines")
-    parser.add_argument("--rounds", type=int, default=7, help="times that both take turns, after one that does not count")
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="times that both take turns, after one that does not count"
+    )
     parser.add_argument("--out", help="JSON file for the figures")
 
 

@@ -62,7 +62,9 @@ class Vllm:
     kv_cache_gib: float = opt(4.0, "memory for keys and values on each of an engine's devices, in GiB", gt=0)
     sleep: bool = opt(False, "give up GPU memory between sampling and the next weights; untested on a GPU yet")
     start_minutes: float = opt(30.0, "longest time for an engine to start", gt=0)
-    timeout_minutes: float = opt(10.0, "longest time without a sign of life from an engine, after which the run ends", gt=0)
+    timeout_minutes: float = opt(
+        10.0, "longest time without a sign of life from an engine, after which the run ends", gt=0
+    )
 
 
 ENGINES = ("native", "vllm")

@@ -26,7 +26,8 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
 HEADS = dict(num_attention_heads=2, num_key_value_heads=1, head_dim=32)  # on a CPU vLLM knows head sizes from 32 up
 MODELS = {
     "llama": lambda: small_model(**HEADS),
-    "qwen2": lambda: small_qwen(hidden_size=64, num_attention_heads=2, num_key_value_heads=1),  # biases, tied embeddings
+    # biases, tied embeddings
+    "qwen2": lambda: small_qwen(hidden_size=64, num_attention_heads=2, num_key_value_heads=1),
 }
 SMALL = dict(kv_cache_gib=0.05, timeout_minutes=5)
 
@@ -113,7 +114,10 @@ def test_new_weights_are_taken_over(qwen):
     "size, words",
     [
         (0.05, "engine 0 gives the probe text other log-probs than the learner: they differ by"),
-        (1e-5, "gives the probe text the same log-probs as before it, while the learner's moved by .* left on old weights"),
+        (
+            1e-5,
+            "gives the probe text the same log-probs as before it, while the learner's moved by .* left on old weights",
+        ),
     ],
     ids=["large update", "update below the tolerance"],
 )
@@ -175,7 +179,8 @@ def test_one_engine_over_two_processes():
 
 def test_an_engine_that_hangs_ends_within_its_bound(caplog):
     model = MODELS["llama"]()
-    engine = make_engine("vllm", model, [1], 64, options=Vllm(**SMALL | {"timeout_minutes": 0.1}))
+    engine = make_engine("vllm", model, [1], 64, options=Vllm(**SMALL))
+    engine.options = Vllm(**SMALL | {"timeout_minutes": 0.1})
     process = engine.processes[0].process
     os.kill(process.pid, signal.SIGSTOP)
     begun = time.monotonic()
@@ -230,8 +235,9 @@ def test_a_run_whose_engine_is_killed_ends_with_its_phase_and_a_retry_goes_on(wo
     assert any(name.startswith("vllm") for name in record["versions"])
     assert all(r["probe_mismatch"] < 1e-3 for r in read_jsonl(whole / "out" / "timing.jsonl"))
 
-    live, process = folder / "ck" / "metrics.jsonl", subprocess.Popen(
-        command(world, config, folder), stderr=subprocess.PIPE, text=True
+    live, process = (
+        folder / "ck" / "metrics.jsonl",
+        subprocess.Popen(command(world, config, folder), stderr=subprocess.PIPE, text=True),
     )
     while process.poll() is None and (not live.exists() or live.read_text().count("\n") < 2):
         time.sleep(0.01)
@@ -269,7 +275,10 @@ def models(tmp_path_factory):
     entry = {"source": source, "question": "q", "answer": "a", "problems": 3, "samples": 4}
     (root / "table.yaml").write_text(yaml.safe_dump({"one": entry}))
     settings = {"table": str(root / "table.yaml"), "names": ["one"], "max_response": 12, "save_rows": 5, "max_rows": 16}
-    settings |= {n: str(ROOT / f"config/templates/{t}.txt") for n, t in (("template", "qwen_math"), ("choice_template", "choice"))}
+    settings |= {
+        n: str(ROOT / f"config/templates/{t}.txt")
+        for n, t in (("template", "qwen_math"), ("choice_template", "choice"))
+    }
     (root / "benchmarks.yaml").write_text(yaml.safe_dump(settings | {"engine": "vllm", "vllm": SMALL}))
     line = ["benchmark-problems", "--config", root / "benchmarks.yaml", "--name", "one", "--out", root / "problems"]
     assert main([str(a) for a in line]) == 0
