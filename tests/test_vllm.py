@@ -25,9 +25,9 @@ from tests.conftest import ROOT
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
 HEADS = dict(num_attention_heads=2, num_key_value_heads=1, head_dim=32)  # on a CPU vLLM knows head sizes from 32 up
 MODELS = {
-    "llama": lambda: small_model(**HEADS),
+    "llama": lambda **changes: small_model(**HEADS, **changes),
     # biases, tied embeddings
-    "qwen2": lambda: small_qwen(hidden_size=64, num_attention_heads=2, num_key_value_heads=1),
+    "qwen2": lambda **changes: small_qwen(hidden_size=64, num_attention_heads=2, num_key_value_heads=1, **changes),
 }
 SMALL = dict(kv_cache_gib=0.05, timeout_minutes=5)
 
@@ -35,7 +35,7 @@ SMALL = dict(kv_cache_gib=0.05, timeout_minutes=5)
 @pytest.fixture(scope="module")
 def qwen():
     """A model and its engine. Tests that change the weights sync."""
-    model = MODELS["qwen2"]()
+    model = MODELS["qwen2"](max_position_embeddings=512)
     engine = make_engine("vllm", model, [1, 7], 64, options=Vllm(**SMALL))
     yield model, engine
     engine.close()
@@ -99,9 +99,12 @@ def test_greedy_is_the_argmax(qwen):
 def test_new_weights_are_taken_over(qwen):
     """After a sync samples and log-probs are the new model's; keys and values of the old one are forgotten."""
     model, engine = qwen
-    prompt = [3, 4, 5] * 30  # long enough for a block of vLLM's prefix cache
+    prompt = [3, 4, 5] * 100  # two blocks of vLLM's prefix cache, and a bit
     for _ in range(2):
         stale = engine.generate([prompt], [20], Sampling(1.0, 0))[0]
+        read = engine.prefilled_tokens
+        engine.generate([prompt], [1], Sampling(1.0, 0))
+        assert engine.prefilled_tokens - read == 300 - 256  # the blocks were found
         disturb(model, 0.05)
         assert np.abs(stale.logprobs - reference(model, prompt, stale.ids)).max() > 1e-2
         engine.sync(model)
@@ -137,8 +140,8 @@ def test_an_engine_on_old_weights_stops_the_run(qwen, monkeypatch, size, words):
 
 def test_bad_input(qwen):
     _, engine = qwen
-    with pytest.raises(UserError, match="exceed the engine's window of 128"):
-        engine.generate([[2] * 100], [29], Sampling(1.0, 0))
+    with pytest.raises(UserError, match="exceed the engine's window of 512"):
+        engine.generate([[2] * 500], [13], Sampling(1.0, 0))
     with pytest.raises(UserError, match="engines can only sleep on GPUs"):
         make_engine("vllm", small_model(), [1], options=Vllm(sleep=True))
 
