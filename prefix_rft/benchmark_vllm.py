@@ -4,15 +4,18 @@
 
 Both sides get the same model, prompts, seeds and lengths (every response runs to `--new-tokens`) and the same settings of vLLM. Ours
 is a process that is spoken to over a pipe; the other is an `LLM` in this process. They take turns, so that a drift of the machine's
-speed hits both.
+speed hits both. CPU seconds, of all processes of a side, stand beside those of the clock: on a machine that is busy with other things they
+are what can be compared.
 """
 
 import json
 import logging
 import os
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from .errors import UserError
 from .io import read_parquet, write_json
@@ -57,12 +60,23 @@ class Direct:
         return self.llm.generate([TokensPrompt(prompt_token_ids=p) for p in prompts], params, use_tqdm=False)
 
 
+def seconds(function, processes=()):
+    """(seconds of the clock, CPU seconds) of a call, those of `processes` and their children included."""
+
+    def spent():
+        family = [q for p in processes for q in (psutil.Process(p), *psutil.Process(p).children(recursive=True))]
+        return time.process_time() + sum(sum(q.cpu_times()[:2]) for q in family)
+
+    cpu, clock = spent(), time.perf_counter()
+    function()
+    return time.perf_counter() - clock, spent() - cpu
+
+
 def main(args):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from . import runinfo
-    from .benchmark import clocked
     from .config import Vllm
     from .rollout import Sampling, make_engine
     from .rollout.vllm import row_seed
@@ -87,32 +101,38 @@ def main(args):
         longest=max(map(len, prompts)) + args.new_tokens,
     )
     direct = Direct(folder, {k: v for k, v in engine.settings.items() if k != "enable_sleep_mode"})
-    ours, theirs = [], []
+    pids, ours, theirs = [p.process.pid for p in engine.processes], [], []
     for i in range(args.rounds + 1):
         log.info("round %d of %d", i, args.rounds)
         sampling, limits = Sampling(1.0, seed=i), [args.new_tokens] * len(prompts)
         seeds = [row_seed(i, row) for row in range(len(prompts))]
         turns = [
-            lambda s=sampling, n=limits: ours.append(clocked(lambda: engine.generate(prompts, n, s))),
-            lambda s=seeds: theirs.append(clocked(lambda: direct.generate(prompts, args.new_tokens, s))),
+            lambda s=sampling, n=limits: ours.append(seconds(lambda: engine.generate(prompts, n, s), pids)),
+            lambda s=seeds: theirs.append(seconds(lambda: direct.generate(prompts, args.new_tokens, s))),
         ]
         for turn in turns if i % 2 else reversed(turns):  # neither always comes first
             turn()
-    ratios = [b / a for a, b in zip(ours[1:], theirs[1:], strict=True)]
-    tokens = len(prompts) * args.new_tokens
+    tokens, ours, theirs = len(prompts) * args.new_tokens, np.array(ours[1:]), np.array(theirs[1:])
+    ratios = theirs / ours
     result = {
         "rows": len(prompts),
         "new_tokens": args.new_tokens,
         "prompt_tokens": float(np.mean([len(p) for p in prompts])),
+        "parameters": sum(p.numel() for p in model.parameters()),
         "dtype": args.dtype,
-        "ours_seconds": float(np.median(ours[1:])),
-        "direct_seconds": float(np.median(theirs[1:])),
-        "ours_tokens_per_second": tokens / float(np.median(ours[1:])),
-        "direct_tokens_per_second": tokens / float(np.median(theirs[1:])),
-        "ratio": float(np.median(ratios)),
-        "ratio_min_max": [min(ratios), max(ratios)],
         "rounds": args.rounds,
-        "sync_seconds": clocked(lambda: engine.sync(model)),
+    }
+    for k, kind in enumerate(("seconds", "cpu_seconds")):
+        result |= {
+            f"ours_{kind}": float(np.median(ours[:, k])),
+            f"direct_{kind}": float(np.median(theirs[:, k])),
+            f"ratio_of_{kind}": float(np.median(ratios[:, k])),
+            f"ratio_of_{kind}_min_max": [ratios[:, k].min(), ratios[:, k].max()],
+        }
+    result |= {
+        "ours_tokens_per_second": tokens / result["ours_seconds"],
+        "direct_tokens_per_second": tokens / result["direct_seconds"],
+        "sync_seconds": seconds(lambda: engine.sync(model))[0],
         "probe_mismatch": engine.mismatch,
     }
     if args.out:
