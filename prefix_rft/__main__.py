@@ -50,6 +50,7 @@ COMMANDS = {
     "check": ("check", "validate the configuration of a preset before any work"),
     "score": ("rewards", "verify responses of a JSON-lines file"),
     "benchmark": ("benchmark", "speed against transformers and TRL, side by side"),
+    "benchmark-vllm": ("benchmark_vllm", "speed of rollouts by vLLM against vLLM called directly, side by side"),
 }
 
 
