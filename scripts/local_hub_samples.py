@@ -245,8 +245,9 @@ def repositories(data: Path | None = None) -> dict:
     }
 
 
-def tiny_model(specials=("<|endoftext|>", "<|im_start|>", "<|im_end|>"), family="qwen2", tied=False) -> dict:
-    """{path: bytes} of a random Qwen2 or Llama 3.1 model of 40,000 parameters with a byte-level tokenizer learned on the sample rows."""
+def tiny_model(specials=("<|endoftext|>", "<|im_start|>", "<|im_end|>"), family="qwen2", **changes) -> dict:
+    """{path: bytes} of a random Qwen2 or Llama 3.1 model of 40,000 parameters with a byte-level tokenizer learned on the sample rows;
+    `changes` of its configuration."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
@@ -269,8 +270,7 @@ def tiny_model(specials=("<|endoftext|>", "<|im_start|>", "<|im_end|>"), family=
     if family == "llama":  # the scaled rotary embedding of Llama 3.1
         scaled = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, rope_theta=500000.0)
         own = dict(rope_parameters=scaled | dict(original_max_position_embeddings=256))
-    shape = AutoConfig.for_model(
-        family,
+    shape = dict(
         vocab_size=len(tokenizer),
         hidden_size=32,
         intermediate_size=64,
@@ -279,11 +279,11 @@ def tiny_model(specials=("<|endoftext|>", "<|im_start|>", "<|im_end|>"), family=
         num_key_value_heads=2,
         max_position_embeddings=512,
         eos_token_id=tokenizer.eos_token_id,
-        tie_word_embeddings=tied,
+        tie_word_embeddings=False,
         initializer_range=0.2,
-        **own,
     )
     with tempfile.TemporaryDirectory() as folder:
+        shape = AutoConfig.for_model(family, **(shape | own | changes))
         AutoModelForCausalLM.from_config(shape).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         return {p.name: p.read_bytes() for p in Path(folder).iterdir() if p.is_file()}
@@ -292,11 +292,11 @@ def tiny_model(specials=("<|endoftext|>", "<|im_start|>", "<|im_end|>"), family=
 QWEN = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 DEEPSEEK = ("<｜end▁of▁sentence｜>", "<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>")
 MODELS = {  # arguments of tiny_model
-    "Qwen/Qwen2.5-Math-7B": (QWEN,),
-    "Qwen/Qwen2.5-Math-1.5B": (QWEN, "qwen2", True),
-    "meta-llama/Llama-3.1-8B": (("<|end_of_text|>", "<|begin_of_text|>"), "llama"),
-    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": (DEEPSEEK,),
-    "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": (DEEPSEEK,),
+    "Qwen/Qwen2.5-Math-7B": dict(specials=QWEN),
+    "Qwen/Qwen2.5-Math-1.5B": dict(specials=QWEN, tie_word_embeddings=True),
+    "meta-llama/Llama-3.1-8B": dict(specials=("<|end_of_text|>", "<|begin_of_text|>"), family="llama"),
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": dict(specials=DEEPSEEK),
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": dict(specials=DEEPSEEK),
 }
 
 
@@ -306,5 +306,5 @@ def fill(hub, data: Path | None = None, models=True):
         hub.add(kind, name, files)
     if models:
         for name, arguments in MODELS.items():
-            hub.add("model", name, tiny_model(*arguments))
+            hub.add("model", name, tiny_model(**arguments))
     hub.any_commit = True
