@@ -62,7 +62,9 @@ class Vllm:
     kv_cache_gib: float = opt(4.0, "memory for keys and values on each of an engine's devices, in GiB", gt=0)
     sleep: bool = opt(False, "give up GPU memory between sampling and the next weights; untested on a GPU yet")
     start_minutes: float = opt(30.0, "longest time for an engine to start", gt=0)
-    timeout_minutes: float = opt(10.0, "longest time without a sign of life from an engine, after which the run ends", gt=0)
+    timeout_minutes: float = opt(
+        10.0, "longest time without a sign of life from an engine, after which the run ends", gt=0
+    )
 
 
 ENGINES = ("native", "vllm")
@@ -114,6 +116,29 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Parallel:
+    """How a run is spread over processes (docs/deepspeed.md)."""
+
+    nodes: int = opt(1, "machines", ge=1)
+    processes_per_node: int = opt(1, "processes on each machine, one a GPU", ge=1)
+    zero: int | None = opt(
+        None,
+        "train by DeepSpeed with ZeRO of this stage: optimizer states (1), gradients too (2), weights too (3) are spread over"
+        " the processes; unset: one process, plain PyTorch",
+        choices=(1, 2, 3),
+    )
+    activation_checkpointing: bool = opt(
+        False,
+        "keep only the inputs of the model's layers and compute the rest again for the gradient: less memory, a third more time",
+    )
+    timeout_minutes: float = opt(
+        30.0,
+        "longest that a process waits for the others in one phase (an update, an exchange); then the run ends and says which",
+        gt=0,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """What every training run has. `epochs` or `steps`: exactly one of them.
 
@@ -146,8 +171,14 @@ class Run:
     )
     device: str = opt("auto", "auto: cuda if there is one, else cpu", choices=("auto", "cpu", "cuda"))
     dtype: str = opt("float32", "dtype of the forward pass; the weights stay float32", choices=("float32", "bfloat16"))
+    parallel: Parallel = opt(
+        Parallel(),
+        "processes; changes time, memory and rounding only, so no part of the run's identity",
+        identity=False,
+    )
 
     def __post_init__(self):
+        self._check_parallel()
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("steps, epochs: exactly one of them must be given")
         if self.epochs is not None and self.method != "sft":
@@ -158,6 +189,19 @@ class Run:
             mini = self.minibatch_prompts or self.batch_prompts
             if self.batch_prompts % mini:
                 raise ValueError(f"minibatch_prompts: {mini} does not divide batch_prompts = {self.batch_prompts}")
+
+    def _check_parallel(self):
+        p = self.parallel
+        if p.zero is None and p.nodes * p.processes_per_node > 1:
+            raise ValueError(
+                f"parallel.zero: unset, but nodes x processes_per_node = {p.nodes} x {p.processes_per_node}: several processes"
+                " train by DeepSpeed; set it to 1, 2 or 3"
+            )
+        if p.zero is not None and self.method != "sft" and self.part_norms_every > 0:
+            raise ValueError(
+                f"part_norms_every: {self.part_norms_every} does not go with parallel.zero = {p.zero}, which adds up a gradient as"
+                " it comes and never holds its two parts; set part_norms_every to 0"
+            )
 
 
 # ----------------------------------------------------------------------------------------------------- strict reading
@@ -375,4 +419,9 @@ def describe(cls, prefix=""):
             hint = hints[f.name]
             kind = hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else str(hint)
             choices = f.metadata.get("choices")
-            yield f"{prefix}{f.name}", " / ".join(choices) if choices else kind, default, f.metadata.get("help", "")
+            yield (
+                f"{prefix}{f.name}",
+                " / ".join(map(str, choices)) if choices else kind,
+                default,
+                f.metadata.get("help", ""),
+            )

@@ -22,7 +22,9 @@ pytestmark = [pytest.mark.vllm, pytest.mark.timeout(1200)]
 HEADS = dict(num_attention_heads=2, num_key_value_heads=1, head_dim=32)  # on a CPU vLLM knows head sizes from 32 up
 MODELS = {
     "llama": lambda: small_model(**HEADS),
-    "qwen2": lambda: small_qwen(hidden_size=64, num_attention_heads=2, num_key_value_heads=1),  # biases, tied embeddings
+    "qwen2": lambda: small_qwen(
+        hidden_size=64, num_attention_heads=2, num_key_value_heads=1
+    ),  # biases, tied embeddings
 }
 SMALL = dict(kv_cache_gib=0.05, timeout_minutes=5)
 
@@ -109,7 +111,10 @@ def test_new_weights_are_taken_over(qwen):
     "size, words",
     [
         (0.05, "engine 0 gives the probe text other log-probs than the learner: they differ by"),
-        (1e-5, "gives the probe text the same log-probs as before it, while the learner's moved by .* left on old weights"),
+        (
+            1e-5,
+            "gives the probe text the same log-probs as before it, while the learner's moved by .* left on old weights",
+        ),
     ],
     ids=["large update", "update below the tolerance"],
 )
@@ -226,8 +231,9 @@ def test_a_run_whose_engine_is_killed_ends_with_its_phase_and_a_retry_goes_on(wo
     assert any(name.startswith("vllm") for name in record["versions"])
     assert all(r["probe_mismatch"] < 1e-3 for r in read_jsonl(whole / "out" / "timing.jsonl"))
 
-    live, process = folder / "ck" / "metrics.jsonl", subprocess.Popen(
-        command(world, config, folder), stderr=subprocess.PIPE, text=True
+    live, process = (
+        folder / "ck" / "metrics.jsonl",
+        subprocess.Popen(command(world, config, folder), stderr=subprocess.PIPE, text=True),
     )
     while process.poll() is None and (not live.exists() or live.read_text().count("\n") < 2):
         time.sleep(0.01)

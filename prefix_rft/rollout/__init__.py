@@ -20,7 +20,9 @@ class Sampling:
 class Completion:
     ids: list[int]  # sampled tokens, the stop id included
     logprobs: np.ndarray  # [ids], at the sampling temperature
-    entropies: np.ndarray | None  # [ids], of the distributions they were drawn from; None: the engine does not give them
+    entropies: (
+        np.ndarray | None
+    )  # [ids], of the distributions they were drawn from; None: the engine does not give them
     finished: bool  # ended with a stop id
 
 

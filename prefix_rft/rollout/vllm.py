@@ -195,7 +195,9 @@ class VllmEngine:
         """
         for i, (p, n) in enumerate(zip(prompts, max_new, strict=True)):
             if len(p) + n > self.window:
-                raise UserError(f"prompt {i}: {len(p)} tokens + {n} new ones exceed the engine's window of {self.window}")
+                raise UserError(
+                    f"prompt {i}: {len(p)} tokens + {n} new ones exceed the engine's window of {self.window}"
+                )
         rows = [i for i, n in enumerate(max_new) if n > 0]
         shares = [rows[k :: len(self.processes)] for k in range(len(self.processes))]
         out = [Completion([], np.zeros(0), None, False) for _ in prompts]

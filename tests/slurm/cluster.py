@@ -85,7 +85,9 @@ class Cluster:
     """`nodes` nodes with `gpus` GPUs each, while its `with` block lasts. `environment` makes Slurm's commands speak with it."""
 
     def __init__(self, nodes=1, gpus=2, proctrack="linuxproc"):
-        self.folder = Path(tempfile.mkdtemp(prefix="slurm"))  # short: Slurm makes sockets there, whose paths have a limit
+        self.folder = Path(
+            tempfile.mkdtemp(prefix="slurm")
+        )  # short: Slurm makes sockets there, whose paths have a limit
         self.daemons, self.proctrack = [], proctrack
         self.nodes = [f"n{i + 1}" for i in range(nodes)]
         self.gpus = gpus

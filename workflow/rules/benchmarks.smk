@@ -44,7 +44,8 @@ rule evaluate_base_on_benchmark:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=ONE_GPU,
+        gpu=benchmark_gpus,
+        **demand("evaluate_on_benchmark"),
     params:
         override=OVERRIDE_FLAG,
         preset=S.preset,
@@ -82,7 +83,8 @@ rule evaluate_on_benchmark:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=ONE_GPU,
+        gpu=benchmark_gpus,
+        **demand("evaluate_on_benchmark"),
     params:
         override=run_flags,
         preset=S.preset,

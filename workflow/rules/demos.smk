@@ -22,7 +22,8 @@ rule teach:
     conda:
         ENVIRONMENT
     resources:
-        gpu=ONE_GPU,
+        gpu=teacher_gpus,
+        **demand("teach"),
     params:
         override=OVERRIDE_FLAG,
         data=subpath(input.data, parent=True),

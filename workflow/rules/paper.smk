@@ -26,6 +26,7 @@ rule replay:
     threads: 1
     resources:
         **TRAINING,
+        **demand("train"),
     params:
         launcher=launcher,
         override=run_flags,
@@ -90,6 +91,7 @@ rule probe:
     threads: 1
     resources:
         gpu=ONE_GPU,
+        **demand("probe"),
     params:
         override=OVERRIDE_FLAG,
         data=subpath(input.data, parent=True),
