@@ -6,7 +6,8 @@
 A roofline: the forward and backward passes of training take FLOPs (shapes.py) at a share of the GPU's peak; decoding takes, for each
 token of the batch, the bytes of the weights and of the cache at a share of the memory bandwidth, or the FLOPs if they take longer. The
 shares (config/hardware.yaml) and the lengths of what has not been sampled yet (`expected` of preset.yaml) are assumptions, and are
-printed with the result. Groups are composed by the method itself. Numbers of demonstrations and their tokens are taken from the reports in results/<preset>, where they are.
+printed with the result. Groups are composed by the method itself. Numbers of demonstrations and their tokens are taken from the
+reports in results/<preset>, where they are.
 
 Left out: ReLIFT's further updates, reading the data, verification (on CPUs, beside the GPUs), exchanges between GPUs, waiting in a queue.
 """
@@ -23,8 +24,8 @@ import numpy as np
 from . import memory, shapes
 from .ablations import Runs
 from .benchmarks import load_benchmarks
-from .config import load, load_run, opt, read_yaml, resolve
 from .config import build as build_config
+from .config import load, load_run, opt, read_yaml, resolve
 from .episodes import Demonstration, Problem
 from .errors import UserError
 from .io import read_json
@@ -115,8 +116,8 @@ def training_flops(shape, tokens, length, scored, checkpointing=False):
 
 
 def group_of(method, mean, length, places=20):
-    """(rollouts, tokens sampled, tokens of prefixes read, response tokens) of one prompt, averaged over the run. The method composes the
-    groups of a problem with a demonstration of `length` tokens (0: without one); what continues a prefix ends where the demonstration does."""
+    """(rollouts, tokens sampled, tokens of prefixes read, response tokens) of one prompt, averaged over the run. The method composes
+    the groups of a problem with a demonstration of `length` tokens (0: without one); what continues a prefix ends where that ends."""
     rng, demo = np.random.default_rng(0), [Demonstration("d", [0] * int(length))] if length else []
     sums = np.zeros(4)
     for progress in np.linspace(0, 1, places):
@@ -387,11 +388,12 @@ def assumptions(preset, hardware):
     ex, use = preset.expected, hardware.utilisation
     known = f" Measured: {', '.join(sorted(preset.measured))}." if preset.measured else ""
     return (
-        f"{hardware.label}: {hardware.tflops:g} TFLOP/s, {hardware.bandwidth_tb_s:g} TB/s, {hardware.memory_gib:g} GiB. Assumed, not measured:"
-        f" {use['train']:.0%} of the peak in training and {use['forward']:.0%} in forward passes, {use['decode_vllm']:.0%} of the bandwidth in"
-        f" decoding by vLLM and {use['decode_native']:.0%} by the native engine; prompts of {ex.prompt_tokens:g} tokens, responses of"
-        f" {ex.response_tokens:g}, a teacher's of {ex.teacher_tokens:g}; sizes of the data as in `expected` of preset.yaml.{known} Disk: the most"
-        " that is there at once in each job, checkpoints included; those are gone when a run is complete.\n"
+        f"{hardware.label}: {hardware.tflops:g} TFLOP/s, {hardware.bandwidth_tb_s:g} TB/s, {hardware.memory_gib:g} GiB. Assumed, not"
+        f" measured: {use['train']:.0%} of the peak in training and {use['forward']:.0%} in forward passes,"
+        f" {use['decode_vllm']:.0%} of the bandwidth in decoding by vLLM and {use['decode_native']:.0%} by the native engine; prompts of"
+        f" {ex.prompt_tokens:g} tokens, responses of {ex.response_tokens:g}, a teacher's of {ex.teacher_tokens:g}; sizes of the data as in"
+        f" `expected` of preset.yaml.{known} Disk: the most that is there at once in each job, checkpoints included; those are gone when a"
+        " run is complete.\n"
     )
 
 

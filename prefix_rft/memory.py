@@ -3,7 +3,7 @@
 The parts are those of learner.py and of the rollout engines. Element sizes are bytes, a "copy" is a number for each parameter:
 
     without ZeRO     weights 4, gradients 4, AdamW 8 a parameter; in bfloat16 autocast's copy of the weights, 2
-    ZeRO 1, 2, 3     bfloat16: weights 2, fp32 weights 4, AdamW 8, fp32 gradients 4; fp32: weights 4, gradients 4 and the optimizer's own 4 + 8.
+    ZeRO 1, 2, 3     bfloat16: weights 2, fp32 gradients 4, the optimizer's fp32 weights 4 and AdamW 8; fp32: weights 4 instead of 2.
                      Spread over the ranks are from stage 1 the optimizer's, from 2 the gradients, from 3 the weights
     the method       the frozen first model 4 (a KL penalty), a second AdamW 8 (ReLIFT), gradients of the prefix part by themselves 8
 
@@ -81,7 +81,7 @@ def training(run, shape: Shape, method, device="cuda", longest=None) -> dict[str
     if reference:
         out["first model"] = 4 * p
     if further:
-        out["AdamW of further updates"] = 8 * p
+        out["AdamW of further updates"] = 8 * p / share(1)
     limit = run.rollout.max_response if run.rollout else 0
     mini = (run.minibatch_prompts or run.batch_prompts) * (run.rollout.group_size if run.rollout else 1)
     if longest is None and limit:

@@ -44,8 +44,8 @@ rule evaluate_base_on_benchmark:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=benchmark_gpus,
         **demand("evaluate_on_benchmark"),
+        gpu=benchmark_gpus,
     params:
         override=OVERRIDE_FLAG,
         preset=S.preset,
@@ -83,8 +83,8 @@ rule evaluate_on_benchmark:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=benchmark_gpus,
         **demand("evaluate_on_benchmark"),
+        gpu=benchmark_gpus,
     params:
         override=run_flags,
         preset=S.preset,

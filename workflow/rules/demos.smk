@@ -22,8 +22,8 @@ rule teach:
     conda:
         ENVIRONMENT
     resources:
-        gpu=teacher_gpus,
         **demand("teach"),
+        gpu=teacher_gpus,
     params:
         override=OVERRIDE_FLAG,
         data=subpath(input.data, parent=True),

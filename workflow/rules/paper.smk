@@ -90,8 +90,8 @@ rule probe:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=ONE_GPU,
         **demand("probe"),
+        gpu=ONE_GPU,
     params:
         override=OVERRIDE_FLAG,
         data=subpath(input.data, parent=True),
