@@ -220,8 +220,8 @@ class Preset:
 
     def sample(self, what, base, rows, mean, config):
         """Sampling `rows` responses by what `config` says of engine, limit and dtype."""
-        shape, prompt, options = self.shape(base), self.expected.prompt_tokens, getattr(config, "vllm", None)
-        engine = self.engine or getattr(config, "engine", "native")
+        shape, prompt, options = self.shape(base), self.expected.prompt_tokens, config.vllm
+        engine = self.engine or config.engine or "native"
         mean, cache, parallel, spread = min(mean, config.max_response), None, 1, 1
         if engine == "vllm" and options:
             cache, parallel, spread = options.kv_cache_gib, options.tensor_parallel, options.data_parallel
@@ -264,6 +264,7 @@ class Preset:
         _, length = self.demonstrations(config.demos)
         shape = self.shape(run.base)
         likelihood = self.hardware.seconds_of(shape.forward_flops(problems * length, length / 2), "forward")
+        one.memory += 4 * shape.parameters if config.engine == "vllm" else 0  # the snapshot itself
         one.seconds, one.sampled = models * (one.seconds + likelihood), models * one.sampled
         one.disk = models * problems * 100.0
         return one
