@@ -6,7 +6,8 @@
 A roofline: the forward and backward passes of training take FLOPs (shapes.py) at a share of the GPU's peak; decoding takes, for each
 token of the batch, the bytes of the weights and of the cache at a share of the memory bandwidth, or the FLOPs if they take longer. The
 shares (config/hardware.yaml) and the lengths of what has not been sampled yet (`expected` of preset.yaml) are assumptions, and are
-printed with the result. Groups are composed by the method itself. Numbers of demonstrations and their tokens are taken from the reports in results/<preset>, where they are.
+printed with the result. Groups are composed by the method itself. Numbers of demonstrations and their tokens are taken from the
+reports in results/<preset>, where they are.
 
 Left out: ReLIFT's further updates, reading the data, verification (on CPUs, beside the GPUs), exchanges between GPUs, waiting in a queue.
 """
@@ -23,8 +24,8 @@ import numpy as np
 from . import memory, shapes
 from .ablations import Runs
 from .benchmarks import load_benchmarks
-from .config import load, load_run, opt, read_yaml, resolve
 from .config import build as build_config
+from .config import load, load_run, opt, read_yaml, resolve
 from .episodes import Demonstration, Problem
 from .errors import UserError
 from .io import read_json
@@ -33,7 +34,7 @@ from .methods import get_method
 from .tables import markdown, si
 
 HARDWARE = "config/hardware.yaml"
-MAX_ROWS = 256  # sequences that vLLM decodes at once, its default on such GPUs
+MAX_ROWS = 512  # sequences that are decoded at once at most: `max_rows` of the configurations
 SAMPLE_BYTES = 3.0  # a sampled token as text in samples.parquet
 
 
@@ -82,9 +83,9 @@ class Job:
 # ------------------------------------------------------------------------------------------------------ the roofline
 
 
-def decode_seconds(shape, hardware, engine, rows, prompt, mean, longest):
-    """Seconds in which one GPU samples `rows` responses of `mean` tokens on average, `longest` at most, after prompts of `prompt`
-    tokens. bfloat16 weights and cache.
+def decode_seconds(shape, hardware, engine, rows, prompt, mean, longest, cache_gib=None, together=1):
+    """Seconds in which one GPU (or `together`, by tensor parallelism) samples `rows` responses of `mean` tokens on average, `longest` at
+    most, after prompts of `prompt` tokens. bfloat16 weights and cache; `cache_gib`: what the cache of a GPU may take, default what is left.
 
     The GPU decodes as many rows at once as its memory holds. A step reads all weights and the cache of the rows that are in it; there are
     rows x mean / (rows at once) steps, and never fewer than the longest response takes.
@@ -92,17 +93,20 @@ def decode_seconds(shape, hardware, engine, rows, prompt, mean, longest):
     use, weights = hardware.utilisation, 2 * shape.parameters
     element = shape.cache_bytes(2)
     context = prompt + mean / 2
-    room = hardware.memory_gib * GIB * 0.85 - weights
-    if room < element * (prompt + longest):
-        raise UserError(f"a model of {weights / GIB:.0f} GiB and the cache of one response do not fit into a {hardware.label}")
+    room = together * (hardware.memory_gib * GIB * 0.85 if cache_gib is None else cache_gib * GIB)
+    room -= weights if cache_gib is None else 0
+    if room < element * (prompt + longest) or together * hardware.memory_gib * GIB < weights + room:
+        raise UserError(
+            f"a model of {weights / GIB:.0f} GiB and the cache of one response do not fit into a {hardware.label}"
+        )
     at_once = max(1, min(rows, MAX_ROWS, room // (element * (prompt + mean))))
     steps = max(rows * mean / at_once, min(longest, 2 * mean))  # at the end a few long responses decode alone
     tokens = rows * mean
     moved = steps * weights + tokens * context * element
     share = use["decode_native" if engine == "native" else "decode_vllm"]
-    computed = hardware.seconds_of(shape.forward_flops(tokens, context), "forward")
-    prefill = hardware.seconds_of(shape.forward_flops(rows * prompt, prompt / 2, rows), "forward")
-    return max(moved / (hardware.bandwidth_tb_s * 1e12 * share), computed) + prefill
+    computed = hardware.seconds_of(shape.forward_flops(tokens, context), "forward", together)
+    prefill = hardware.seconds_of(shape.forward_flops(rows * prompt, prompt / 2, rows), "forward", together)
+    return max(moved / (hardware.bandwidth_tb_s * 1e12 * share * together), computed) + prefill
 
 
 def training_flops(shape, tokens, length, scored, checkpointing=False):
@@ -112,8 +116,8 @@ def training_flops(shape, tokens, length, scored, checkpointing=False):
 
 
 def group_of(method, mean, length, places=20):
-    """(rollouts, tokens sampled, tokens of prefixes read, response tokens) of one prompt, averaged over the run. The method composes the
-    groups of a problem with a demonstration of `length` tokens (0: without one); what continues a prefix ends where the demonstration does."""
+    """(rollouts, tokens sampled, tokens of prefixes read, response tokens) of one prompt, averaged over the run. The method composes
+    the groups of a problem with a demonstration of `length` tokens (0: without one); what continues a prefix ends where that ends."""
     rng, demo = np.random.default_rng(0), [Demonstration("d", [0] * int(length))] if length else []
     sums = np.zeros(4)
     for progress in np.linspace(0, 1, places):
@@ -132,7 +136,9 @@ class Preset:
 
     def __init__(self, folder, hardware, override=None, engine=None):
         self.folder, self.hardware, self.override, self.engine = Path(folder), hardware, override, engine
-        values = resolve(self.folder / "preset.yaml", override, "preset") if (self.folder / "preset.yaml").exists() else {}
+        values = (
+            resolve(self.folder / "preset.yaml", override, "preset") if (self.folder / "preset.yaml").exists() else {}
+        )
         self.expected = build_config(Expected, values.get("expected") or {}, f"{folder}/preset.yaml: expected")
         self.results = Path("results") / self.folder.name
         self.runs = Runs(self.folder, override)
@@ -148,7 +154,9 @@ class Preset:
 
     def problems(self, split):
         if split not in self.expected.problems:
-            raise UserError(f"{self.folder}/preset.yaml: key 'expected.problems.{split}' is missing: how many problems it has")
+            raise UserError(
+                f"{self.folder}/preset.yaml: key 'expected.problems.{split}' is missing: how many problems it has"
+            )
         return self.expected.problems[split]
 
     def demonstrations(self, name):
@@ -160,7 +168,9 @@ class Preset:
             return found["demonstrations"], found["tokens"]["total"] / found["demonstrations"]
         for key in ("demonstrations", "demonstration_tokens"):
             if name not in getattr(self.expected, key):
-                raise UserError(f"{self.folder}/preset.yaml: key 'expected.{key}.{name}' is missing, and {report} is not there yet")
+                raise UserError(
+                    f"{self.folder}/preset.yaml: key 'expected.{key}.{name}' is missing, and {report} is not there yet"
+                )
         return self.expected.demonstrations[name], self.expected.demonstration_tokens[name]
 
     # ------------------------------------------------------------------------------------------------------------
@@ -190,6 +200,7 @@ class Preset:
             decode = decode_seconds(
                 *(shape, hw, self.engine or run.rollout.engine, -(-rows // gpus)),
                 *(ex.prompt_tokens + read / rows, sampled / rows, run.rollout.max_response),
+                cache_gib=run.rollout.vllm.kv_cache_gib if run.rollout.vllm else None,
             )
             count = max(rows, run.batch_prompts * run.rollout.group_size)
             tokens, long = count * ex.prompt_tokens + responses, responses / count
@@ -201,20 +212,31 @@ class Preset:
             job.parts = {"rollout": decode, "log-probs": score, "update": update}
         states = 3 + 2 * (method.further_optimizer() is not None)
         # `keep` checkpoints and one being written, the model; snapshots are there twice when the run ends
-        job.disk = 4 * shape.parameters * (states * (run.checkpoint.keep + 1) + 1 + 2 * (snapshots + 1 if snapshots else 0))
+        job.disk = (
+            4 * shape.parameters * (states * (run.checkpoint.keep + 1) + 1 + 2 * (snapshots + 1 if snapshots else 0))
+        )
         job.memory = memory.peak(memory.training(run, shape, method, "cuda"))
         return job
 
-    def sample(self, what, base, rows, mean, limit, engine, dtype="bfloat16"):
-        shape, prompt = self.shape(base), self.expected.prompt_tokens
-        mean = min(mean, limit)
-        seconds = decode_seconds(shape, self.hardware, self.engine or engine, rows, prompt, mean, limit)
-        at_once = min(rows, MAX_ROWS)
-        size = 2 if dtype == "bfloat16" else 4
-        need = 2 * size * shape.parameters if engine == "native" else size * shape.parameters
-        need += at_once * (prompt + mean) * shape.cache_bytes(size) + memory.OVERHEAD["cuda"]
-        need = min(need, self.hardware.memory_gib * GIB * 0.95) if engine != "native" else need
-        return Job(what, 1, seconds, sampled=rows * mean, disk=rows * mean * SAMPLE_BYTES, memory=need)
+    def sample(self, what, base, rows, mean, config):
+        """Sampling `rows` responses by what `config` says of engine, limit and dtype."""
+        shape, prompt, options = self.shape(base), self.expected.prompt_tokens, config.vllm
+        engine = self.engine or config.engine or "native"
+        mean, cache, parallel, spread = min(mean, config.max_response), None, 1, 1
+        if engine == "vllm" and options:
+            cache, parallel, spread = options.kv_cache_gib, options.tensor_parallel, options.data_parallel
+        seconds = decode_seconds(
+            *(shape, self.hardware, engine, -(-rows // spread), prompt, mean, config.max_response, cache, parallel)
+        )
+        size = 2 if getattr(config, "dtype", "float32") == "bfloat16" else 4
+        if engine == "native":  # the model and its folded copy
+            need = 2 * size * shape.parameters + min(rows, config.max_rows) * (
+                prompt + config.max_response
+            ) * shape.cache_bytes(size)
+        else:
+            need = size * shape.parameters / parallel + (cache or 4.0) * GIB
+        need += memory.OVERHEAD["cuda"]
+        return Job(what, parallel * spread, seconds, sampled=rows * mean, disk=rows * mean * SAMPLE_BYTES, memory=need)
 
     def benchmark(self, kind, model, name):
         file = self.folder / "setup" / ("pass_at_k.yaml" if kind == "pass_at_k" else "benchmarks.yaml")
@@ -222,18 +244,14 @@ class Preset:
         rows = entries[name].problems * (config.samples or entries[name].samples)
         base = model if (self.folder / f"setup/bases/{model}.yaml").exists() else self.runs.load(model).base
         what = "sample for pass@k" if kind == "pass_at_k" else "evaluate"
-        return self.sample(
-            f"{what} {model}", base, rows, self.expected.response_tokens, config.max_response, config.engine, config.dtype
-        )
+        return self.sample(f"{what} {model}", base, rows, self.expected.response_tokens, config)
 
     def teach(self, name):
         from .teacher import TeacherConfig
 
         config = load(TeacherConfig, self.folder / f"setup/teachers/{name}.yaml", self.override, "teachers")
         rows = self.problems(config.split) * config.samples
-        return self.sample(
-            f"teach {name}", config.model, rows, self.expected.teacher_tokens, config.max_response, config.engine, config.dtype
-        )
+        return self.sample(f"teach {name}", config.model, rows, self.expected.teacher_tokens, config)
 
     def probe(self, name):
         from .probe import Probe
@@ -241,11 +259,12 @@ class Preset:
         config = load(Probe, self.folder / "setup/probe.yaml", self.override, "probe")
         run, problems = self.runs.load(name), self.problems(config.split)
         rows = problems * config.samples
-        one = self.sample(f"probe {name}", run.base, rows, self.expected.response_tokens, config.max_response, "native", "float32")
+        one = self.sample(f"probe {name}", run.base, rows, self.expected.response_tokens, config)
         models = config.snapshots + 1
         _, length = self.demonstrations(config.demos)
         shape = self.shape(run.base)
         likelihood = self.hardware.seconds_of(shape.forward_flops(problems * length, length / 2), "forward")
+        one.memory += 4 * shape.parameters if config.engine == "vllm" else 0  # the snapshot itself
         one.seconds, one.sampled = models * (one.seconds + likelihood), models * one.sampled
         one.disk = models * problems * 100.0
         return one
@@ -256,9 +275,7 @@ class Preset:
         config = load(Evaluation, self.folder / "setup/validation.yaml", self.override, "evaluation")
         rows = self.problems("validation") * config.samples * len(config.temperatures)
         base = self.runs.load(name).base
-        return self.sample(
-            f"validate {name}", base, rows, self.expected.response_tokens, config.max_response, config.engine, "float32"
-        )
+        return self.sample(f"validate {name}", base, rows, self.expected.response_tokens, config)
 
     def job(self, rule, wildcards):
         """The `Job` of a rule of the workflow; None for those that take no GPU and little else."""
@@ -276,7 +293,9 @@ class Preset:
         if rule == "validate_grid":
             return self.validate(w["run"])
         if rule == "base":
-            return Job(f"base model {w['base']}", disk=2.0 * self.shape(w["base"]).parameters * 2)  # and the hub's cache
+            return Job(
+                f"base model {w['base']}", disk=2.0 * self.shape(w["base"]).parameters * 2
+            )  # and the hub's cache
         return None
 
 
@@ -329,11 +348,21 @@ def table(jobs, hardware):
         worst = max(j.memory for j in group)
         own = sum(j.gpu_hours for j in group)
         seconds = [j.seconds for j in group]
-        each = hours(max(seconds)) if max(seconds) - min(seconds) < 360 else f"{hours(min(seconds))} to {hours(max(seconds))}"
+        each = (
+            hours(max(seconds))
+            if max(seconds) - min(seconds) < 360
+            else f"{hours(min(seconds))} to {hours(max(seconds))}"
+        )
         too_much = " (too much)" if worst > hardware.memory_gib * GIB else ""
         sums = {k: sum(getattr(j, k) for j in group) for k in ("sampled", "trained", "disk")}
         lines.append(
-            [what, len(group), max(j.gpus for j in group) or "", each if max(seconds) else "", f"{own:.0f}" if own else ""]
+            [
+                what,
+                len(group),
+                max(j.gpus for j in group) or "",
+                each if max(seconds) else "",
+                f"{own:.0f}" if own else "",
+            ]
             + [si(sums[k]) if sums[k] else "" for k in ("sampled", "trained")]
             + [si(sums["disk"]) + "B", f"{worst / GIB:.0f}{too_much}" if worst else ""]
         )
@@ -341,7 +370,17 @@ def table(jobs, hardware):
         for k, v in sums.items():
             setattr(total, k, getattr(total, k) + v)
     lines.append(
-        ["**all**", len(jobs), "", "", f"**{gpu_hours:.0f}**", si(total.sampled), si(total.trained), si(total.disk) + "B", ""]
+        [
+            "**all**",
+            len(jobs),
+            "",
+            "",
+            f"**{gpu_hours:.0f}**",
+            si(total.sampled),
+            si(total.trained),
+            si(total.disk) + "B",
+            "",
+        ]
     )
     return markdown(HEADER, lines), gpu_hours
 
@@ -350,11 +389,12 @@ def assumptions(preset, hardware):
     ex, use = preset.expected, hardware.utilisation
     known = f" Measured: {', '.join(sorted(preset.measured))}." if preset.measured else ""
     return (
-        f"{hardware.label}: {hardware.tflops:g} TFLOP/s, {hardware.bandwidth_tb_s:g} TB/s, {hardware.memory_gib:g} GiB. Assumed, not measured:"
-        f" {use['train']:.0%} of the peak in training and {use['forward']:.0%} in forward passes, {use['decode_vllm']:.0%} of the bandwidth in"
-        f" decoding by vLLM and {use['decode_native']:.0%} by the native engine; prompts of {ex.prompt_tokens:g} tokens, responses of"
-        f" {ex.response_tokens:g}, a teacher's of {ex.teacher_tokens:g}; sizes of the data as in `expected` of preset.yaml.{known} Disk: the most"
-        " that is there at once in each job, checkpoints included; those are gone when a run is complete.\n"
+        f"{hardware.label}: {hardware.tflops:g} TFLOP/s, {hardware.bandwidth_tb_s:g} TB/s, {hardware.memory_gib:g} GiB. Assumed, not"
+        f" measured: {use['train']:.0%} of the peak in training and {use['forward']:.0%} in forward passes,"
+        f" {use['decode_vllm']:.0%} of the bandwidth in decoding by vLLM and {use['decode_native']:.0%} by the native engine; prompts of"
+        f" {ex.prompt_tokens:g} tokens, responses of {ex.response_tokens:g}, a teacher's of {ex.teacher_tokens:g}; sizes of the data as in"
+        f" `expected` of preset.yaml.{known} Disk: the most that is there at once in each job, checkpoints included; those are gone when a"
+        " run is complete.\n"
     )
 
 
@@ -372,7 +412,9 @@ def add_arguments(parser: argparse.ArgumentParser):
     parser.add_argument("--target", default="all", help="target of the workflow, with --preset")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="with --config, as for `train`")
     parser.add_argument("--hardware", default="h100", help=f"an entry of {HARDWARE}")
-    parser.add_argument("--engine", choices=("native", "vllm"), help="reckon with this engine instead of the configuration's")
+    parser.add_argument(
+        "--engine", choices=("native", "vllm"), help="reckon with this engine instead of the configuration's"
+    )
 
 
 def main(args):
@@ -387,7 +429,9 @@ def main(args):
             raise UserError(f"--preset {args.preset}: there is no config/{args.preset}/preset.yaml")
         preset = Preset(Path("config") / args.preset, hardware, engine=args.engine)
         if not (preset.folder / "setup/benchmarks.yaml").exists():
-            raise UserError(f"--preset {args.preset}: only paper presets have a price; scripts/costs.py has what was measured on {args.preset}")
+            raise UserError(
+                f"--preset {args.preset}: only paper presets have a price; scripts/costs.py has what was measured on {args.preset}"
+            )
         jobs = [j for j in (preset.job(*p) for p in planned(args.preset, args.target)) if j is not None]
     text, _ = table(jobs, hardware)
     print(text)

@@ -3,7 +3,7 @@
 The parts are those of learner.py and of the rollout engines. Element sizes are bytes, a "copy" is a number for each parameter:
 
     without ZeRO     weights 4, gradients 4, AdamW 8 a parameter; in bfloat16 autocast's copy of the weights, 2
-    ZeRO 1, 2, 3     bfloat16: weights 2, fp32 weights 4, AdamW 8, fp32 gradients 4; fp32: weights 4, gradients 4 and the optimizer's own 4 + 8.
+    ZeRO 1, 2, 3     bfloat16: weights 2, fp32 gradients 4, the optimizer's fp32 weights 4 and AdamW 8; fp32: weights 4 instead of 2.
                      Spread over the ranks are from stage 1 the optimizer's, from 2 the gradients, from 3 the weights
     the method       the frozen first model 4 (a KL penalty), a second AdamW 8 (ReLIFT), gradients of the prefix part by themselves 8
 
@@ -51,10 +51,10 @@ def flags_of(run, method):
     return parts, method.uses_reference, method.further_optimizer() is not None
 
 
-def training(run, shape: Shape, method, device="cuda", longest=None, data=None) -> dict[str, float]:
+def training(run, shape: Shape, method, device="cuda", longest=None) -> dict[str, float]:
     """{part: bytes} of one process at the peak of an update; the keys beginning with "rollout" are those of the sampling instead.
 
-    longest: tokens of the longest prompt and response together. `data`: how many tokens there are in a mini-batch at most, if known.
+    longest: tokens of the longest prompt and response together; unset: the response limit and some more.
     """
     parallel = getattr(run, "parallel", None)
     stage = parallel.zero if parallel else None
@@ -66,7 +66,11 @@ def training(run, shape: Shape, method, device="cuda", longest=None, data=None) 
     def share(stage_of_it):
         return ranks if stage is not None and stage >= stage_of_it else 1
 
-    out = {"weights": (2 if half and stage else 4) * p / share(3), "gradients": 4 * p / share(2), "AdamW": 8 * p / share(1)}
+    out = {
+        "weights": (2 if half and stage else 4) * p / share(3),
+        "gradients": 4 * p / share(2),
+        "AdamW": 8 * p / share(1),
+    }
     if stage:
         out["fp32 weights of ZeRO"] = 4 * p / ranks
         out["exchange buffers"] = 2 * 4 * min(BUCKET, p)
@@ -77,16 +81,19 @@ def training(run, shape: Shape, method, device="cuda", longest=None, data=None) 
     if reference:
         out["first model"] = 4 * p
     if further:
-        out["AdamW of further updates"] = 8 * p
+        out["AdamW of further updates"] = 8 * p / share(1)
     limit = run.rollout.max_response if run.rollout else 0
-    longest = longest or limit + PROMPT
     mini = (run.minibatch_prompts or run.batch_prompts) * (run.rollout.group_size if run.rollout else 1)
+    if longest is None and limit:
+        longest = limit + PROMPT
     # a micro-batch is at most the budget or one sequence, and at most all there is
-    tokens = min(max(run.micro_tokens, longest), -(-mini // ranks) * longest, *([data] if data else []))
+    tokens = min(max(run.micro_tokens, longest), -(-mini // ranks) * longest) if longest else run.micro_tokens
     flat = device == "cpu" and not half and not stage
     checkpointing = bool(parallel and parallel.activation_checkpointing)
     out["activations"] = activation_bytes(shape, tokens, half, flat, checkpointing, bool(stage))
-    out["hidden states and logits"] = 4 * 4 * min(CHUNK_ELEMENTS, tokens * shape.vocabulary) + 3 * 4 * tokens * shape.width
+    out["hidden states and logits"] = (
+        4 * 4 * min(CHUNK_ELEMENTS, tokens * shape.vocabulary) + 3 * 4 * tokens * shape.width
+    )
     out["gradient of the output head"] = 4 * shape.embedding
     out["libraries"] = OVERHEAD[device]
     if run.rollout and method.samples:
@@ -97,8 +104,13 @@ def training(run, shape: Shape, method, device="cuda", longest=None, data=None) 
             rows = min(rows, run.rollout.max_rows)
             out["rollout: cache"] = rows * longest * shape.cache_bytes(size)
             out["rollout: logits"] = 3 * 4 * rows * shape.vocabulary
-        else:  # sleeps during the update; its cache takes what it is given, at least the longest sequence
-            out["rollout: weights and cache"] = 2 * p + longest * shape.cache_bytes(2)
+        else:  # a process of its own with bfloat16 weights and the cache that it is given; asleep it gives both up
+            options = run.rollout.vllm
+            place = "rollout" if options and options.sleep else "engine"
+            cache = options.kv_cache_gib if options else 4.0
+            out[f"{place}: weights of vLLM"] = 2 * p
+            out[f"{place}: cache of vLLM"] = cache * GIB
+            out["engine: libraries"] = OVERHEAD[device]
     return out
 
 

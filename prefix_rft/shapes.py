@@ -57,9 +57,7 @@ class Shape:
 
 
 def _shape(layers, width, heads, kv_heads, mlp, vocabulary, **more):
-    return Shape(
-        layers=layers, width=width, heads=heads, kv_heads=kv_heads, mlp=mlp, vocabulary=vocabulary, **more
-    )
+    return Shape(layers=layers, width=width, heads=heads, kv_heads=kv_heads, mlp=mlp, vocabulary=vocabulary, **more)
 
 
 # from the models' own config.json

@@ -44,7 +44,8 @@ rule evaluate_base_on_benchmark:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=ONE_GPU,
+        **demand("evaluate_on_benchmark"),
+        gpu=benchmark_gpus,
     params:
         override=OVERRIDE_FLAG,
         preset=S.preset,
@@ -82,7 +83,8 @@ rule evaluate_on_benchmark:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=ONE_GPU,
+        **demand("evaluate_on_benchmark"),
+        gpu=benchmark_gpus,
     params:
         override=run_flags,
         preset=S.preset,

@@ -13,7 +13,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 
 from prefix_rft.benchmarks import entry_hash, scoring_hash
-from prefix_rft.config import parents
+from prefix_rft.config import parents, resolve
 from prefix_rft.errors import UserError
 from launch import launcher as launch_prefix, resources as launch_resources
 from scripts import pass_warning
@@ -242,6 +242,31 @@ def asks_for(resource):
 
 # what a training job asks a cluster for, as its section `parallel` and its device want it
 TRAINING = {name: asks_for(name) for name in ("nodes", "gpu", "gres", "tasks", "tasks_per_gpu", "mpi")}
+
+
+def demand(rule):
+    """Main memory and time of a rule's jobs, times the attempt: `resources` of preset.yaml. What it leaves out is the profile's."""
+
+    def times_attempt(value):
+        return lambda wildcards, attempt: value * attempt
+
+    return {name: times_attempt(value) for name, value in S.resources.get(rule, {}).items()}
+
+
+def engine_gpus(values):
+    """GPUs of a job that samples by the engine that its configuration names."""
+    options = (values.get("vllm") or {}) if values.get("engine") == "vllm" else {}
+    return ONE_GPU * options.get("tensor_parallel", 1) * options.get("data_parallel", 1)
+
+
+def benchmark_gpus(wildcards):
+    return engine_gpus(resolve(str(sampling_config(wildcards)), S.override, "benchmarks"))
+
+
+def teacher_gpus(wildcards):
+    return engine_gpus(resolve(f"{SETUP}/teachers/{wildcards.teacher}.yaml", S.override, "teachers"))
+
+
 # GPUs of a job that uses one where there is one: evaluation, sampling, teachers
 ONE_GPU = int(any(S.run(name).device != "cpu" for name in S.runs))
 

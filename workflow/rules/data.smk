@@ -87,6 +87,8 @@ rule base:
         f"{RESULTS}/benchmarks/base.{{base}}.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        **demand("base"),
     params:
         override=OVERRIDE_FLAG,
         data=data_folder,

@@ -22,7 +22,8 @@ rule teach:
     conda:
         ENVIRONMENT
     resources:
-        gpu=ONE_GPU,
+        **demand("teach"),
+        gpu=teacher_gpus,
     params:
         override=OVERRIDE_FLAG,
         data=subpath(input.data, parent=True),

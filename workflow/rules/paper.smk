@@ -26,6 +26,7 @@ rule replay:
     threads: 1
     resources:
         **TRAINING,
+        **demand("train"),
     params:
         launcher=launcher,
         override=run_flags,
@@ -89,6 +90,7 @@ rule probe:
         ENVIRONMENT
     threads: 1
     resources:
+        **demand("probe"),
         gpu=ONE_GPU,
     params:
         override=OVERRIDE_FLAG,
