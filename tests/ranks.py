@@ -1,6 +1,6 @@
 """What the ranks of `test_deepspeed.py` run, started by torchrun: the learner of several processes beside that of one.
 
-    torchrun --standalone --nproc-per-node 2 tests/ranks.py OUT.json
+    torchrun --standalone --nproc-per-node 2 tests/ranks.py OUT.json [WORD of the names of the cases wanted]
 
 Writes [{name, loss: [one process], loss_ranks: [ranks], norm, norm_ranks, weights: greatest difference}], by rank 0.
 """
@@ -38,6 +38,8 @@ def cases():
     yield "tied embeddings", PREFIX, 4, 3, small_qwen, 3
     yield "activation checkpointing", PREFIX | {"parallel": {"activation_checkpointing": True}}, 4, 3, small_model, 3
     yield "entropy bonus", PREFIX | {"objective": {"entropy_bonus": 0.1}}, 4, 3, small_model, 2
+    for stage in (1, 3):
+        yield f"bfloat16, ZeRO {stage}", SFT | {"dtype": "bfloat16"}, 4, 5, small_model, stage
     for method in OTHERS:
         yield method, {"method": method, "demos": "d"}, 4, 3, small_model, 3
 
@@ -74,10 +76,12 @@ def train(learner, run, prompts, steps):
     return losses, norms
 
 
-def main(out):
+def main(out, word=""):
     parallel = Parallel(processes_per_node=2, zero=1, timeout_minutes=5)
     ranks, rows = distributed.start(parallel, "cpu", "tests/ranks.py"), []
     for name, changes, prompts, steps, model, stage in cases():
+        if word not in name:
+            continue
         run = run_config(**{"part_norms_every": 0} | changes)
         uses_reference = get_method(run).uses_reference
         own_model = model()
@@ -103,4 +107,4 @@ def main(out):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    main(sys.argv[1])
+    main(*sys.argv[1:])
