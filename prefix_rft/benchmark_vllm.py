@@ -61,11 +61,10 @@ class Direct:
 
 
 def seconds(function, processes=()):
-    """(seconds of the clock, CPU seconds) of a call, those of `processes` and their children included."""
+    """(seconds of the clock, CPU seconds) of a call; processes: `psutil.Process`es that work for it."""
 
     def spent():
-        family = [q for p in processes for q in (psutil.Process(p), *psutil.Process(p).children(recursive=True))]
-        return time.process_time() + sum(sum(q.cpu_times()[:2]) for q in family)
+        return time.process_time() + sum(sum(p.cpu_times()[:2]) for p in processes)
 
     cpu, clock = spent(), time.perf_counter()
     function()
@@ -101,13 +100,13 @@ def main(args):
         longest=max(map(len, prompts)) + args.new_tokens,
     )
     direct = Direct(folder, {k: v for k, v in engine.settings.items() if k != "enable_sleep_mode"})
-    pids, ours, theirs = [p.process.pid for p in engine.processes], [], []
+    workers, ours, theirs = [psutil.Process(p.process.pid) for p in engine.processes], [], []
     for i in range(args.rounds + 1):
         log.info("round %d of %d", i, args.rounds)
         sampling, limits = Sampling(1.0, seed=i), [args.new_tokens] * len(prompts)
         seeds = [row_seed(i, row) for row in range(len(prompts))]
         turns = [
-            lambda s=sampling, n=limits: ours.append(seconds(lambda: engine.generate(prompts, n, s), pids)),
+            lambda s=sampling, n=limits: ours.append(seconds(lambda: engine.generate(prompts, n, s), workers)),
             lambda s=seeds: theirs.append(seconds(lambda: direct.generate(prompts, args.new_tokens, s))),
         ]
         for turn in turns if i % 2 else reversed(turns):  # neither always comes first
