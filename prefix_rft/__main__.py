@@ -34,6 +34,7 @@ COMMANDS = {
     "subset": ("subsets", "choose training problems: by demonstration, by difficulty, the first of each level"),
     "teach": ("teacher", "sample demonstrations from a model and verify them"),
     "evaluate-benchmark": ("benchmark_scores", "sample a model on one benchmark and score it"),
+    "gather": ("gather", "a model's samples of all benchmarks as one evaluation"),
     "benchmark-table": ("benchmark_table", "table of a preset's benchmark scores"),
     "base": ("base", "make the base model"),
     "demos": ("demos", "filter a set of demonstrations"),
@@ -44,10 +45,12 @@ COMMANDS = {
     "paper-table": ("paper_tables", "one table of the paper from our runs"),
     "paper-claims": ("paper_claims", "every claim of the paper and of its critics, tested"),
     "figure": ("figures", "one figure"),
+    "cost": ("cost", "GPU-hours, tokens, disk and memory of a run or of a target, before anything runs"),
     "summary": ("summary", "print the main table, the claims and the path of the report"),
     "check": ("check", "validate the configuration of a preset before any work"),
     "score": ("rewards", "verify responses of a JSON-lines file"),
     "benchmark": ("benchmark", "speed against transformers and TRL, side by side"),
+    "benchmark-vllm": ("benchmark_vllm", "speed of rollouts by vLLM against vLLM called directly, side by side"),
 }
 
 

@@ -107,12 +107,11 @@ def main(args):
                 f" template_sha256 = {trained})"
             )
 
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    from .problems import refuse_long_prompts, stop_ids
+    from .problems import refuse_long_prompts
     from .rewards import Verifier
-    from .rollout import Sampling, make_engine
+    from .rollout import Sampling, load_engine
     from .runinfo import git_revision, hardware, versions
     from .sample_parts import sample_parts
 
@@ -121,10 +120,7 @@ def main(args):
     prompts = [template.ids(tokenizer, p["prompt"]) for p in problems]
     window = read_json(args.model / "config.json").get("max_position_embeddings")
     refuse_long_prompts(prompts, config.max_response, window, f"{args.config}: {args.benchmark}")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    dtype = getattr(torch, config.dtype)
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=dtype).to(device).eval()
-    engine = make_engine(config.engine, model, stop_ids(model, tokenizer), max_rows=config.max_rows)
+    engine = load_engine(config, args.model, tokenizer, prompts)
     seed = sampling_seed(config.seed, args.seed, args.benchmark)
     same = {
         **identity,
@@ -191,6 +187,7 @@ def main(args):
             "metric": entry.metric_of(samples),
             "group": entry.group,
             "engine": config.engine,
+            "engine_version": engine.version,
             "versions": versions(),
             "git_revision": git_revision(),
             "hardware": hardware(),

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .answers import clean, reference
-from .config import build, load, opt, read_yaml, resolve
+from .config import ENGINES, Vllm, build, load, opt, read_yaml, resolve
 from .contamination import words
 from .errors import UserError
 from .hub import Source, fetch
@@ -79,9 +79,12 @@ class Benchmarks:
     samples: int | None = opt(None, "responses a problem instead of the entries' own (for trying things out)", ge=1)
     limit: int | None = opt(None, "only so many problems of each (for trying things out)", ge=1)
     check_counts: bool = opt(True, "refuse a benchmark with another number of problems than its entry says")
-    engine: str = opt("native", "what samples the responses", choices=("native",))
+    engine: str = opt("native", "what samples the responses", choices=ENGINES)
+    vllm: Vllm | None = opt(None, "options of engine vllm", identity=False)
     dtype: str = opt("float32", "dtype of the model", choices=("float32", "bfloat16"))
-    max_rows: int = opt(512, "rows decoded at once; changes memory and speed, never the samples", ge=1)
+    max_rows: int = opt(
+        512, "rows decoded at once; changes memory and speed, never the samples (vllm: by rounding only)", ge=1
+    )
     save_rows: int = opt(2048, "responses between two saves: what a kill can cost; never changes the samples", ge=1)
 
     def __post_init__(self):
@@ -117,7 +120,7 @@ def entry_hash(path, name, override=None) -> str:
 def scoring_hash(path, override=None) -> str:
     """Identity of how responses are sampled: what in the preset's settings changes a score."""
     values = resolve(path, override, "benchmarks")
-    blind = ("table", "names", "clear_of", "limit", "check_counts", "choice_template", "max_rows", "save_rows")
+    blind = ("table", "names", "clear_of", "limit", "check_counts", "choice_template", "max_rows", "save_rows", "vllm")
     return hash_of([{k: v for k, v in values.items() if k not in blind}, read_template(values.get("template")).text])[
         :16
     ]

@@ -51,7 +51,7 @@ def check_preset(folder: Path, override=None) -> int:
         read_template(task_config.template)
 
     def of_setup(file):
-        if file.name == "benchmarks.yaml":
+        if file.name == "benchmarks.yaml" or (file.name == "pass_at_k.yaml" and (setup / "benchmarks.yaml").exists()):
             benchmarks.load_benchmarks(file, override)
         elif file.name == "probe.yaml":
             load(probe.Probe, file, override, "probe")

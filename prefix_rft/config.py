@@ -52,13 +52,33 @@ class Optimizer:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Vllm:
+    """How vLLM runs (docs/vllm.md): what changes speed and memory, and samples by rounding only."""
+
+    tensor_parallel: int = opt(1, "GPUs that one engine spreads its model over", ge=1)
+    data_parallel: int = opt(
+        1, "engines that share the rows; with several training processes a machine each has one of its own", ge=1
+    )
+    kv_cache_gib: float = opt(4.0, "memory for keys and values on each of an engine's devices, in GiB", gt=0)
+    sleep: bool = opt(False, "give up GPU memory between sampling and the next weights; untested on a GPU yet")
+    start_minutes: float = opt(30.0, "longest time for an engine to start", gt=0)
+    timeout_minutes: float = opt(
+        10.0, "longest time without a sign of life from an engine, after which the run ends", gt=0
+    )
+
+
+ENGINES = ("native", "vllm")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rollout:
-    engine: str = opt("native", "what samples the rollouts", choices=("native",))
+    engine: str = opt("native", "what samples the rollouts; vllm: docs/vllm.md", choices=ENGINES)
+    vllm: Vllm | None = opt(None, "options of engine vllm", identity=False)
     group_size: int = opt(8, "trajectories per prompt, N of Eq. 2", ge=1)
     temperature: float = opt(1.0, "sampling temperature in training", gt=0)
     max_response: int = opt(..., "response limit in tokens, the prefix included", ge=1)
     max_rows: int = opt(
-        512, "rows decoded at once by the native engine; changes memory and speed, never the samples", ge=1
+        512, "rows decoded at once; changes memory and speed, never the samples (vllm: by rounding only)", ge=1
     )
     old_logprobs: str | None = opt(
         None,
@@ -66,6 +86,12 @@ class Rollout:
         " (exact for the native engine in float32); unset: sampler if the engine is exact, else learner",
         choices=("learner", "sampler"),
     )
+
+    def __post_init__(self):
+        if self.engine == "vllm" and self.old_logprobs == "sampler":
+            raise ValueError(
+                "old_logprobs: sampler goes with engine native only: vLLM's log-probs come from other kernels, and it gives no entropies"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +101,12 @@ class Objective:
     clip_low: float = opt(0.2, "lower clip of the importance ratio", ge=0, le=1)
     clip_high: float = opt(0.2, "upper clip of the importance ratio", ge=0)
     entropy_bonus: float = opt(0.0, "coefficient of the entropy bonus; unknown in the paper (its code has 0.001)", ge=0)
+    importance_cap: float | None = opt(
+        None,
+        "truncated importance sampling: the rl loss of a sampled token is multiplied by min(pi_old / sampler's probability, this);"
+        " never that of a prefix token; unset: off",
+        gt=0,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

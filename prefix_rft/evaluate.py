@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .config import config_hash, load, load_run, opt
+from .config import ENGINES, Vllm, config_hash, load, load_run, opt
 from .data import read_problems
 from .errors import UserError
 from .io import hash_of, read_json, sha256, write_json, write_parquet
@@ -38,8 +38,11 @@ class Evaluation:
     )
     per_level: int | None = opt(None, "the first so many problems of each level of a split; unset: all", ge=1)
     seed: int = opt(0, "seed of sampling; combined with the run's seed", ge=0)
-    engine: str = opt("native", "what samples the responses", choices=("native",))
-    max_rows: int = opt(512, "rows decoded at once; changes memory and speed, never the samples", ge=1)
+    engine: str = opt("native", "what samples the responses", choices=ENGINES)
+    vllm: Vllm | None = opt(None, "options of engine vllm", identity=False)
+    max_rows: int = opt(
+        512, "rows decoded at once; changes memory and speed, never the samples (vllm: by rounding only)", ge=1
+    )
 
     def __post_init__(self):
         for key in ("temperatures", "splits"):
@@ -211,12 +214,10 @@ def main(args):
     problems = {split: first_of(read_problems(args.data, split), config.per_level) for split in config.splits}
     identity = check_model(args.model, args.data, args.run_config, args.override, args.set)
 
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    from .problems import stop_ids
     from .rewards import Verifier
-    from .rollout import Sampling, make_engine
+    from .rollout import Sampling, load_engine
     from .runinfo import hardware, versions
 
     tokenizer = AutoTokenizer.from_pretrained(args.model)
@@ -230,9 +231,7 @@ def main(args):
                 f" passes the model's window of {window}"
             )
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=torch.float32).to(device).eval()
-    engine = make_engine(config.engine, model, stop_ids(model, tokenizer), max_rows=config.max_rows)
+    engine = load_engine(config, args.model, tokenizer, [p for ids in prompts.values() for p in ids])
     rows = []
     jobs = [(split, t) for split in config.splits for t in config.temperatures]
     with (
@@ -261,6 +260,7 @@ def main(args):
             **identity,
             "evaluation_hash": config_hash(config),
             "engine": config.engine,
+            "engine_version": engine.version,
             "versions": versions(),
             "hardware": hardware(),
             "sampling": dataclasses.asdict(config),

@@ -18,7 +18,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from .config import Run
 from .forward import make_forward
 from .logprobs import logprobs
-from .objectives import Clip, ce_terms, kl_terms, rl_terms
+from .objectives import Clip, ce_terms, importance_weights, kl_terms, rl_terms
 from .streams import CLIPPED, EXP_ENTROPY, EXP_MINUS_ENTROPY, NONE
 
 
@@ -145,7 +145,8 @@ class Learner:
         streams: see `Streams`, flat over all their response tokens. Episodes without an active token are left out of the pass: they have no
         gradient, and the counts are given. Returns a dict of losses and clip counts and, with `part_norms`,
         `grad_norm_prefix`, `grad_norm_rollout` and the cosine between the two parts. mismatch_*: |sampler - learner|
-        log-prob over the sampled tokens of on-policy episodes. With `streams.match` the prefix part is scaled by
+        log-prob over the sampled tokens of on-policy episodes; importance_*: weights of truncated importance sampling over the
+        sampled tokens with an advantage. With `streams.match` the prefix part is scaled by
         `prefix_scale` = (its norm with those advantages) / (its norm).
         """
         bonus = self.run.objective.entropy_bonus
@@ -188,7 +189,13 @@ class Learner:
         clip = Clip(self.run.objective.clip_low, self.run.objective.clip_high)
 
         match = None if streams.match is None else tensor(streams.match)
+        cap = self.run.objective.importance_cap
+        if cap is not None:  # zeros on the prefix
+            drawn_at = tensor(
+                np.concatenate([np.r_[np.zeros(len(e.prefix)), e.sampler_logprobs] for e in episodes] or [np.zeros(0)])
+            )
         out = dict(rl_loss=0.0, ce_loss=0.0, clipped_prefix=0, clipped_rollout=0, mismatch_sum=0.0, mismatch_tokens=0)
+        out |= dict(importance_sum=0.0, importance_capped=0, importance_tokens=0)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         split = (part_norms or match is not None) and hybrids
         prefix_grads = [torch.zeros_like(p) for p in parameters] if split else None
@@ -207,6 +214,13 @@ class Learner:
                     out["mismatch_sum"] += float((logp.detach() - old[at])[sampled].abs().sum())
                     out["mismatch_tokens"] += int(sampled.sum())
                     rl, clipped = rl_terms(logp, before, advantage[at], surrogate[at], streams.gamma, clip)
+                    if cap is not None:
+                        importance = importance_weights(before, drawn_at[at], ~is_prefix[at], cap)
+                        rl = rl * importance
+                        counted = ~is_prefix[at] & (surrogate[at] != NONE) & (advantage[at] != 0)
+                        out["importance_sum"] += float(importance[counted].sum())
+                        out["importance_capped"] += int((importance[counted] >= cap).sum())
+                        out["importance_tokens"] += int(counted.sum())
                     out["clipped_prefix"] += int((clipped & is_prefix[at]).sum())
                     out["clipped_rollout"] += int((clipped & ~is_prefix[at]).sum())
                 if has_kl:
@@ -219,7 +233,9 @@ class Learner:
                     whole = bool(is_prefix[at].all())  # whole demonstrations have no other part
                     parts = [(prefix_grads, loss)]
                     if match_grads:
-                        other, _ = rl_terms(logp, before, match[at], surrogate[at], streams.gamma, clip)
+                        other, _ = rl_terms(
+                            logp, before, match[at], surrogate[at], streams.gamma, clip
+                        )  # prefix tokens alone count
                         parts.insert(0, (match_grads, other / streams.rl_count))
                     for totals, part in parts:
                         last = part is loss and whole

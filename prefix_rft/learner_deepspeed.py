@@ -131,7 +131,7 @@ class DeepSpeedLearner(Learner):
 
     def _total(self, out):
         out |= zip(out, self.ranks.total(out.values(), "sums of losses"), strict=True)
-        for key in ("clipped_prefix", "clipped_rollout", "mismatch_tokens"):
+        for key in ("clipped_prefix", "clipped_rollout", "mismatch_tokens", "importance_capped", "importance_tokens"):
             out[key] = int(out[key])
 
     def _apply(self, optimizer, cfg, place):

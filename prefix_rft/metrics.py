@@ -16,14 +16,15 @@ def ratio(a, b):
     return a / b if b else None
 
 
-def step_metrics(episodes, outs, streams, further, window, demo_lengths):
+def step_metrics(episodes, outs, streams, further, window, demo_lengths, importance=False):
     """episodes: of the whole step; outs, streams: what `Learner.update` returned and what it was given, per mini-batch;
     further: what `Learner.further_update` returned; window: (low, high) of the prefix share, or None; demo_lengths:
     {demo_id: tokens}.
 
     entropy: mean of -log-prob of the sampled tokens, the Monte-Carlo estimate of the policy's entropy in nats.
     entropy_prefix: exact, over prefix tokens, of pi_old. mismatch: mean |sampler - learner| log-prob over
-    the sampled tokens for which the learner computed pi_old.
+    the sampled tokens for which the learner computed pi_old. With `importance` (truncated importance sampling is on):
+    importance_mean and importance_capped, the mean weight and the share of weights at the cap.
     """
     sampled = [e for e in episodes if e.start.sample]
     plain = [e for e in sampled if not e.prefix]
@@ -39,8 +40,9 @@ def step_metrics(episodes, outs, streams, further, window, demo_lengths):
     compared = sum(len(e.continuation) for e in scored) + sum(o["mismatch_tokens"] for o in outs)
     copied = np.concatenate([e.is_prefix for e in episodes])
     active = np.concatenate([s.active for s in streams])  # mini-batches come in the episodes' order
+    weighted = sum(o["importance_tokens"] for o in outs)
     norms = [o["grad_norm_prefix"] for o in outs if "grad_norm_prefix" in o]
-    return {
+    row = {
         "loss": mean(o["rl_loss"] + o["ce_loss"] for o in outs),
         "rl_loss": mean(o["rl_loss"] for o in outs),
         "ce_loss": mean(o["ce_loss"] for o in outs),
@@ -75,3 +77,7 @@ def step_metrics(episodes, outs, streams, further, window, demo_lengths):
         "groups_all_wrong": mean(not any(r) for r in rewards.values()),
         "mismatch": ratio(gap, compared),
     }
+    if importance:
+        row["importance_mean"] = ratio(sum(o["importance_sum"] for o in outs), weighted)
+        row["importance_capped"] = ratio(sum(o["importance_capped"] for o in outs), weighted)
+    return row

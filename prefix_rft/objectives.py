@@ -40,6 +40,17 @@ def rl_terms(logp, old_logp, advantage, surrogate, gamma, clip: Clip):
     return -value, clipped & (over | under)
 
 
+def importance_weights(old_logp, sampler_logp, sampled, cap):
+    """Truncated importance sampling: what an rl term is multiplied by because another implementation sampled its token: [T].
+
+    min(pi_old / pi_sampler, cap) where the token was sampled; 1 on prefix tokens, which no sampler drew (their sampler_logp is
+    meaningless). No gradient goes through it. Example: cap 2, ratios 0.5, 1, 4 and a prefix token -> 0.5, 1, 2, 1.
+    """
+    with torch.no_grad():
+        ratio = torch.exp(old_logp - sampler_logp).clamp(max=cap)
+        return torch.where(sampled, ratio, torch.ones_like(ratio))
+
+
 def ce_terms(logp, weight, factor=None, entropy=None):
     """Per-token cross-entropy, not yet divided: [T]. factor: [T] int, which constant of the current policy the weight is
     multiplied by; entropy: [T], of the current policy, for the factors that are made of it."""

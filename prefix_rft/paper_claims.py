@@ -65,7 +65,7 @@ def all_rows(context, names):
     if "pass_at_k" in names:
         rows += further(context.load(evaluation="pass_at_k"), "pass_at_k")
     if "probes" in names:
-        rows += probe_rows(trajectories(context.load(evaluation=None).trained()))
+        rows += probe_rows(trajectories(context.probed()))
     bases = {m.config.base for m in main.trained()}
     others = []
     for name in names:

@@ -123,9 +123,7 @@ def table_2(source):
             if entry.series == first.series:
                 row = next(r for r in table if r["method"] == entry.run and r["split"] == "test")
                 share = f"{entry.label} % of the demonstrations" if entry.at is not None else entry.label
-                key = f"prefix_rft, {entry.label}" if entry.at is not None else "prefix_rft, weak"
-                paper_key = key if entry.at is not None or entry.label.startswith("weak teacher, filtered") else None
-                chosen.append((f"{first.series}, {share}", paper_key, row))
+                chosen.append((f"{first.series}, {share}", f"prefix_rft, {entry.label}", row))
     paper = published.of(source.preset.get("published"), "table_2")
     lines = [[label, cell(r), *([paper.get(key, "")] if paper else [])] for label, key, r in chosen]
     out = [

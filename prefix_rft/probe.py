@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .config import config_hash, load, opt
+from .config import ENGINES, Vllm, config_hash, load, opt
 from .errors import UserError
 from .io import read_json, read_parquet, sha256, write_json, write_parquet
 
@@ -37,6 +37,9 @@ class Probe:
     snapshots: int = opt(10, "models kept of a run, evenly over its steps, besides the one that it starts from", ge=1)
     split: str = opt("train", "problem file: data/problems.<split>.parquet")
     seed: int = opt(0, "seed of sampling; combined with the run's seed, the same for every snapshot", ge=0)
+    engine: str | None = opt(None, "what samples the responses; unset: native", choices=ENGINES)
+    vllm: Vllm | None = opt(None, "options of engine vllm", identity=False)
+    dtype: str | None = opt(None, "dtype that engine vllm computes in; unset: float32", choices=("float32", "bfloat16"))
     max_rows: int = opt(512, "rows decoded at once; changes memory and speed, never the samples", ge=1)
 
 
@@ -109,7 +112,7 @@ def main(args):
         raise UserError(f"{args.replay}/snapshots: holds {len(folders)} snapshots; make them with train --snapshots")
     task, device = task_of(args.data), "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = AutoTokenizer.from_pretrained(folders[0])
-    rows, chosen = [], None
+    rows, chosen, engine = [], None, None
     with Verifier(task) as verifier:
         for folder in tqdm(folders, desc=f"probe {args.run} seed {args.seed}", disable=None):
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
@@ -121,8 +124,15 @@ def main(args):
                 chosen = subset(table, problems, config.per_level)
                 named = [{"id": p.id, "level": level, "answer": p.answer} for p, level in chosen]
             nll = demonstration_nll(model, [p for p, _ in chosen])
-            engine = make_engine("native", model, stops, max_rows=config.max_rows)
             prompts = [p.prompt for p, _ in chosen for _ in range(config.samples)]
+            if engine is None:
+                longest = max(map(len, prompts)) + config.max_response
+                engine = make_engine(
+                    *(config.engine or "native", model, stops, config.max_rows),
+                    **dict(options=config.vllm, dtype=config.dtype or "float32", longest=longest, probe=prompts[0]),
+                )
+            else:
+                engine.sync(model)
             sampling = Sampling(
                 config.temperature, seed=sampling_seed(config.seed, args.seed, "probe", config.temperature)
             )

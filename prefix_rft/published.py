@@ -4,7 +4,7 @@ They stand beside ours only where `published` of preset.yaml says that the prese
 Rows are kinds of runs (study.KINDS).
 """
 
-MODELS = ("Qwen2.5-Math-7B", "Qwen2.5-Math-1.5B")
+MODELS = ("Qwen2.5-Math-7B", "Qwen2.5-Math-1.5B", "LLaMA-3.1-8B")
 BENCHMARKS = ("AIME24", "AIME25", "AMC", "MATH-500", "Minerva", "Olympiad", "avg", "OOD avg")
 
 TABLE_1 = {  # Qwen2.5-Math-7B
@@ -26,8 +26,10 @@ TABLE_2 = {  # Qwen2.5-Math-1.5B, average of six; keys: kind, or kind and share 
     "prefix_rft": 41.1,
     "prefix_rft, 10": 40.8,
     "prefix_rft, 1": 37.6,
-    "prefix_rft, weak": 39.8,
+    "prefix_rft, R1-Distill-1.5B": 39.8,
+    "prefix_rft, R1-Distill-32B": 40.6,
 }
+LLAMA = {"sft": 5.9, "rft": 9.6, "luffy": 13.2, "prefix_rft": 14.5}  # LLaMA-3.1-8B, average of six
 TABLE_7 = {  # Qwen2.5-Math-7B, pass@2048 on AIME24
     "base": 86.67,
     "rft": 90.0,
@@ -49,7 +51,11 @@ TABLES = {
         "table_7": TABLE_7,
         "table_8": TABLE_8,
     },
-    "Qwen2.5-Math-1.5B": {"table_2": TABLE_2},
+    "Qwen2.5-Math-1.5B": {
+        "table_1": {k: v for k, v in TABLE_2.items() if "," not in k},
+        "table_2": TABLE_2,
+    },
+    "LLaMA-3.1-8B": {"table_1": LLAMA},
 }
 
 

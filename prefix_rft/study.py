@@ -71,6 +71,7 @@ class Counts:
     levels: np.ndarray  # [problems] str
     right: np.ndarray  # [seeds, problems]
     judged: np.ndarray  # [seeds, problems]: samples with a verdict, those that timed out left out
+    alike: bool = False  # levels weigh alike in `all`, whatever their number of problems: the mean over benchmarks
 
     def at(self, level):
         """The same for one level; `all` is everything."""
@@ -78,11 +79,18 @@ class Counts:
             return self
         keep = self.levels == level
         names = [p for p, k in zip(self.problems, keep, strict=True) if k]
-        return Counts(names, self.levels[keep], self.right[:, keep], self.judged[:, keep])
+        return Counts(names, self.levels[keep], self.right[:, keep], self.judged[:, keep], self.alike)
 
     def scores(self, metric):
-        """[seeds, problems] scores; `metric` such as avg@8 or pass@8 (statistics.metric_scores)."""
-        return metric_scores(self.right, self.judged, metric)
+        """[seeds, problems] scores; `metric` such as avg@8 or pass@8 (statistics.metric_scores). Where levels weigh alike, times
+        P / (levels x problems of the level), so that the mean over problems is the mean over levels. Example: levels of 1 and 3
+        problems: times 2 and 2/3."""
+        x = metric_scores(self.right, self.judged, metric)
+        if not self.alike:
+            return x
+        known = ~np.isnan(x).any(0)
+        counts = {level: (known & (self.levels == level)).sum() for level in set(self.levels[known].tolist())}
+        return x * [known.sum() / (len(counts) * counts[level]) if level in counts else np.nan for level in self.levels]
 
 
 @dataclass
@@ -120,7 +128,8 @@ class Member:
                     )
                 rows.append(table[key][1])
             right, judged = (np.array([[c[i] for c in row] for row in rows]) for i in (0, 1))
-            out[key] = Counts([p for p, _ in first], np.array([level for _, level in first]), right, judged)
+            alike = any((m["scores"] or {}).get("levels_weigh_alike") for m in self.meta.values())
+            out[key] = Counts([p for p, _ in first], np.array([level for _, level in first]), right, judged, alike)
         return out
 
     def metrics(self):

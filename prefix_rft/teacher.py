@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from .config import config_hash, load, opt
+from .config import ENGINES, Vllm, config_hash, load, opt
 from .data import read_problems
 from .io import read_json, sha256, write_json, write_parquet
 from .tasks import task_of
@@ -29,9 +29,12 @@ class TeacherConfig:
     temperature: float = opt(0.6, "sampling temperature; unknown in the paper", ge=0)
     max_response: int = opt(8192, "response limit in tokens", ge=1)
     seed: int = opt(0, "seed of sampling", ge=0)
-    engine: str = opt("native", "what samples the solutions", choices=("native",))
+    engine: str = opt("native", "what samples the solutions", choices=ENGINES)
+    vllm: Vllm | None = opt(None, "options of engine vllm", identity=False)
     dtype: str = opt("float32", "dtype of the model", choices=("float32", "bfloat16"))
-    max_rows: int = opt(512, "rows decoded at once; changes memory and speed, never the samples", ge=1)
+    max_rows: int = opt(
+        512, "rows decoded at once; changes memory and speed, never the samples (vllm: by rounding only)", ge=1
+    )
     save_rows: int = opt(4096, "solutions between two saves: what a kill can cost; never changes the samples", ge=1)
 
 
@@ -57,13 +60,12 @@ def main(args):
         read_template(config.template),
     )
 
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     from .benchmark_scores import sampling_seed
-    from .problems import refuse_long_prompts, stop_ids
+    from .problems import refuse_long_prompts
     from .rewards import Verifier
-    from .rollout import Sampling, make_engine
+    from .rollout import Sampling, load_engine
     from .runinfo import versions
     from .sample_parts import sample_parts
 
@@ -71,9 +73,7 @@ def main(args):
     prompts = [template.ids(tokenizer, p["prompt"]) for p in problems]
     window = read_json(args.model / "config.json").get("max_position_embeddings")
     refuse_long_prompts(prompts, config.max_response, window, args.config)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = AutoModelForCausalLM.from_pretrained(args.model, dtype=getattr(torch, config.dtype)).to(device).eval()
-    engine = make_engine(config.engine, model, stop_ids(model, tokenizer), max_rows=config.max_rows)
+    engine = load_engine(config, args.model, tokenizer, prompts)
     identity = {
         "teacher": args.name,
         "config_hash": config_hash(dataclasses.replace(config, save_rows=1, max_rows=1)),

@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from . import checkpoint, distributed, runinfo
+from . import checkpoint, distributed, memory, runinfo
 from .config import config_hash, load_run
 from .episodes import Episode
 from .errors import UserError
@@ -91,6 +91,7 @@ class Trainer:
         self.ranks = distributed.start(run.parallel, self.device, args.config)
         if not (Path(args.init) / "config.json").exists():
             raise UserError(f"{args.init}: no model there (config.json is missing)")
+        memory.refuse_too_little(args.config, run, self.method, args.init, self.device)
         self.tokenizer = AutoTokenizer.from_pretrained(args.init)
         model = AutoModelForCausalLM.from_pretrained(args.init, dtype=torch.float32, attn_implementation="sdpa").eval()
         self.stops = stop_ids(model, self.tokenizer)
@@ -127,7 +128,7 @@ class Trainer:
         self.engine = None
         if self.method.samples:
             with self.ranks.phase("start of the rollout engine"), self.learner.full_weights():
-                self.engine = make_engine(run.rollout.engine, self.model, self.stops, run.rollout.max_rows)
+                self.engine = self.make_engine()
         wanted = run.rollout.old_logprobs if run.rollout else None
         exact = self.engine is not None and self.engine.exact and run.dtype == "float32"
         self.sampler_is_old = wanted == "sampler" or (wanted is None and exact)
@@ -140,6 +141,21 @@ class Trainer:
         parts = 5 if self.learner.further else 3
         needed = 4 * parameters * (parts * (run.checkpoint.keep + 1) + 1)
         self.ranks.from_first(lambda: checkpoint.refuse_full_disk(args.checkpoints, needed), "check of the disk")
+
+    def make_engine(self):
+        """The rollout engine. vLLM's window is no longer than this run's prompts need; its probe is a problem with its demonstration."""
+        run = self.run
+        example = next((p for p in self.problems if p.demos), self.problems[0])
+        return make_engine(
+            run.rollout.engine,
+            self.model,
+            self.stops,
+            run.rollout.max_rows,
+            options=run.rollout.vllm,
+            dtype=run.dtype,
+            longest=max(len(p.prompt) for p in self.problems) + run.rollout.max_response,
+            probe=example.prompt + (example.demos[0].ids if example.demos else []),
+        )
 
     def step(self, t, verifier):
         """One step of paper section 2 -> (metrics row, timing row)."""
@@ -154,9 +170,11 @@ class Trainer:
         for e in episodes:
             e.on_policy = e.group < self.minibatch  # the first update of a step starts from pi_old itself
             e.sampler_is_old = self.sampler_is_old
-        needed = zip(episodes, self.method.needs_scoring(episodes), strict=True)
+        needed = list(zip(episodes, self.method.needs_scoring(episodes), strict=True))
         ranked = self.method.ranks_rollouts and not self.sampler_is_old  # the sampler's entropies are pi_old's too
         with self.ranks.phase(f"scoring, step {t}"):
+            if self.engine and not self.engine.exact and not any(n and e.start.sample for e, n in needed):
+                self.learner.score([e for e in episodes if e.start.sample][:1])  # so that every step has its mismatch
             self.learner.score([e for e, n in needed if n and (e.prefix or ranked or not e.has_old)])
             if self.method.uses_reference:
                 self.learner.score_reference(episodes)
@@ -181,7 +199,7 @@ class Trainer:
         self.budget["demonstrations_seen"] += sum(bool(e.prefix) and e.start.sample for e in episodes)
         self.budget["demonstrations_seen"] += sum(o["demonstrations"] for o in outs + further)
         row = {"step": t, "epoch": self.order.epoch(t)} | step_metrics(
-            episodes, outs, streams, further, window, self.demo_lengths
+            episodes, outs, streams, further, window, self.demo_lengths, run.objective.importance_cap is not None
         )
         if self.sampler_is_old and (row["mismatch"] or 0.0) > MISMATCH:
             raise UserError(
@@ -198,6 +216,7 @@ class Trainer:
             "sync_seconds": sync_s,
             "rollout_tokens_per_second": sampled / rollout_s if self.engine else None,
             "update_tokens_per_second": (self.learner.trained_tokens - trained_before) / update_s,
+            "probe_mismatch": getattr(self.engine, "mismatch", None),
         }
         return row, timing
 
@@ -224,7 +243,8 @@ class Trainer:
                     for e, c in zip(open_ended[share], completions, strict=True)
                 ]
                 for e, c in zip(own, completions, strict=True):
-                    e.entropies[len(e.prefix) :] = c.entropies
+                    if c.entropies is not None:  # else the learner scores what a method ranks
+                        e.entropies[len(e.prefix) :] = c.entropies
                 responses = self.tokenizer.batch_decode([e.response for e in own], skip_special_tokens=True)
                 verdicts = verifier.score(responses, [e.start.problem.answer for e in own])
             parts = self.ranks.gather((own, verdicts), f"exchange of episodes, step {t}")

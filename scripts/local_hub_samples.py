@@ -245,11 +245,12 @@ def repositories(data: Path | None = None) -> dict:
     }
 
 
-def tiny_model(specials=("<|endoftext|>", "<|im_start|>", "<|im_end|>")) -> dict:
-    """{path: bytes} of a random Qwen2 model of 40,000 parameters with a byte-level tokenizer learned on the sample rows."""
+def tiny_model(specials=("<|endoftext|>", "<|im_start|>", "<|im_end|>"), family="qwen2", **changes) -> dict:
+    """{path: bytes} of a random Qwen2 or Llama 3.1 model of 40,000 parameters with a byte-level tokenizer learned on the sample rows;
+    `changes` of its configuration."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
     core = Tokenizer(models.BPE())
     core.pre_tokenizer, core.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
@@ -265,7 +266,11 @@ def tiny_model(specials=("<|endoftext|>", "<|im_start|>", "<|im_end|>")) -> dict
         additional_special_tokens=list(specials[1:]),
     )
     torch.manual_seed(0)
-    shape = Qwen2Config(
+    own = dict(rope_theta=10000.0, sliding_window=512, use_sliding_window=False)
+    if family == "llama":  # the scaled rotary embedding of Llama 3.1
+        scaled = dict(rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, rope_theta=500000.0)
+        own = dict(rope_parameters=scaled | dict(original_max_position_embeddings=256))
+    shape = dict(
         vocab_size=len(tokenizer),
         hidden_size=32,
         intermediate_size=64,
@@ -273,27 +278,25 @@ def tiny_model(specials=("<|endoftext|>", "<|im_start|>", "<|im_end|>")) -> dict
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=512,
-        rope_theta=10000.0,
-        sliding_window=512,
-        use_sliding_window=False,
         eos_token_id=tokenizer.eos_token_id,
         tie_word_embeddings=False,
         initializer_range=0.2,
     )
     with tempfile.TemporaryDirectory() as folder:
-        Qwen2ForCausalLM(shape).save_pretrained(folder)
+        shape = AutoConfig.for_model(family, **(shape | own | changes))
+        AutoModelForCausalLM.from_config(shape).save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         return {p.name: p.read_bytes() for p in Path(folder).iterdir() if p.is_file()}
 
 
-MODELS = {
-    "Qwen/Qwen2.5-Math-7B": ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
-    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": (
-        "<｜end▁of▁sentence｜>",
-        "<｜begin▁of▁sentence｜>",
-        "<｜User｜>",
-        "<｜Assistant｜>",
-    ),
+QWEN = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+DEEPSEEK = ("<｜end▁of▁sentence｜>", "<｜begin▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>")
+MODELS = {  # arguments of tiny_model
+    "Qwen/Qwen2.5-Math-7B": dict(specials=QWEN),
+    "Qwen/Qwen2.5-Math-1.5B": dict(specials=QWEN, tie_word_embeddings=True),
+    "meta-llama/Llama-3.1-8B": dict(specials=("<|end_of_text|>", "<|begin_of_text|>"), family="llama"),
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": dict(specials=DEEPSEEK),
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": dict(specials=DEEPSEEK),
 }
 
 
@@ -302,6 +305,6 @@ def fill(hub, data: Path | None = None, models=True):
     for (kind, name), files in repositories(data).items():
         hub.add(kind, name, files)
     if models:
-        for name, specials in MODELS.items():
-            hub.add("model", name, tiny_model(specials))
+        for name, arguments in MODELS.items():
+            hub.add("model", name, tiny_model(**arguments))
     hub.any_commit = True

@@ -45,11 +45,12 @@ def small_model(seed=0, **changes):
     return model.eval()
 
 
-def small_qwen():
+def small_qwen(**changes):
     """Biases, tied embeddings, one kv head."""
     torch.manual_seed(0)
     shape = dict(vocab_size=32, hidden_size=24, intermediate_size=24, num_hidden_layers=2, num_attention_heads=3)
-    config = Qwen2Config(**shape, num_key_value_heads=1, max_position_embeddings=128, tie_word_embeddings=True)
+    shape |= dict(num_key_value_heads=1, max_position_embeddings=128, tie_word_embeddings=True)
+    config = Qwen2Config(**(shape | changes))
     model = Qwen2ForCausalLM(config).eval()
     with torch.no_grad():  # biases are zero at the start, and embeddings small
         for name, p in model.named_parameters():
@@ -75,8 +76,9 @@ def random_episodes(rng, groups=4, size=4, vocabulary=32, prefixed=1, longest=12
     return out
 
 
-def make_world(folder: Path):
-    """Write data/ (24 problems of two instructions, their demonstrations) and base/ (a random model) into `folder`."""
+def make_world(folder: Path, **changes):
+    """Write data/ (24 problems of two instructions, their demonstrations) and base/ (a random model) into `folder`; `changes` of the
+    model's shape."""
     data, base = folder / "data", folder / "base"
     config = build(
         registers.DataConfig,
@@ -99,7 +101,7 @@ def make_world(folder: Path):
     for r in rows:
         r["response_ids"] = tokenizer(r["response"])["input_ids"] + [tokenizer.eos_token_id]
     write_parquet(data / "demos.strong.parquet", rows)
-    model = small_model(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64)
+    model = small_model(**(dict(vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64) | changes))
     _learn_by_heart(model, tokenizer, rows, read_parquet(data / "problems.train.parquet"))
     model.save_pretrained(base)
     tokenizer.save_pretrained(base)

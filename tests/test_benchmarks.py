@@ -268,7 +268,7 @@ def test_a_template_has_its_question_once_and_refuses_special_tokens(tmp_path):
     with pytest.raises(UserError, match="must hold {question} once, holds it 0 times"):
         Template("no question")
     plain = read_template(ROOT / "config/templates/llama_plain.txt")
-    assert plain.render("Q?") == "Question: Q?\nAnswer: Let's think step by step."
+    assert plain.render("Q?") == "<|begin_of_text|>Question: Q?\nAnswer: Let's think step by step."
     assert plain.sha256 != template.sha256 and len(plain.sha256) == 64
 
 

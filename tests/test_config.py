@@ -102,6 +102,19 @@ def test_what_is_unset_is_no_part_of_the_hash(monkeypatch):
     assert Rollout(max_response=1).old_logprobs is None
 
 
+def test_how_vllm_runs_is_no_part_of_the_hash():
+    """Its sizes change samples by rounding only; the engine itself and a cap on importance weights are another run."""
+    vllm = RUN["rollout"] | {"engine": "vllm"}
+    run = run_config(rollout=vllm)
+    assert config_hash(run) != config_hash(run_config())
+    sized = run_config(rollout=vllm | {"vllm": {"tensor_parallel": 2, "kv_cache_gib": 20}})
+    assert sized.rollout.vllm.tensor_parallel == 2 and config_hash(sized) == config_hash(run)
+    assert "vllm" not in plain(sized)["rollout"]
+    assert config_hash(run_config(objective={"importance_cap": 2.0})) != config_hash(run_config())
+    refused("old_logprobs: sampler goes with engine native only", rollout=vllm | {"old_logprobs": "sampler"})
+    refused(r"key 'rollout.vllm.kv_cache_gib' = 0", rollout=vllm | {"vllm": {"kv_cache_gib": 0}})
+
+
 def test_identity_names_common_values_and_the_methods_own():
     config = identity_of(run_config(**PREFIX), 0, {}, "x")["config"]
     assert config["prefix"]["keep"] == "top" and config["optimizer"]["lr"] == RUN["optimizer"]["lr"]

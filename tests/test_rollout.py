@@ -6,7 +6,7 @@ import torch
 from scipy.stats import chisquare
 from small import small_model, small_qwen
 
-from prefix_rft.compiled import exp_parts
+from prefix_rft.compiled import exp
 from prefix_rft.errors import UserError
 from prefix_rft.rollout import Sampling, kernels_cpu, kernels_torch, make_engine, native
 
@@ -119,5 +119,31 @@ def test_compiled_kernels_are_the_plain_ones(monkeypatch, name):
 
 def test_exponential_of_the_compiled_kernels():
     x = np.linspace(-87, 87, 20_001, dtype=np.float32)
-    p, bits = np.vectorize(exp_parts, otypes=[np.float32, np.int32])(x)
-    np.testing.assert_allclose(p * bits.view(np.float32), np.exp(x.astype(np.float64)), rtol=5e-6)
+    np.testing.assert_allclose([exp(v) for v in x], np.exp(x.astype(np.float64)), rtol=2e-7)
+
+
+@pytest.mark.parametrize(
+    "heads, kv_heads, dim", [(4, 4, 8), (4, 2, 24), (6, 2, 16), (8, 1, 32), (2, 1, 64), (2, 2, 128)]
+)
+def test_attention_of_the_compiled_kernels(heads, kv_heads, dim):
+    """Decoding's attention over 1 to 40 keys against float64, for every way in which heads share keys."""
+    rng, rows, room = np.random.default_rng(dim), 5, 48
+    angles = rng.standard_normal((room, dim // 2))
+    rope = torch.polar(torch.ones(room, dim // 2, dtype=torch.float64), torch.from_numpy(angles)).to(torch.complex64)
+    cache = kernels_cpu.Cache(1, rows, heads, kv_heads, dim, room, rope, torch.zeros(1))
+    lengths = np.array([0, 1, 15, 16, 39])
+    keys, values = (rng.standard_normal((rows, kv_heads, 40, dim)).astype(np.float32) for _ in range(2))
+    cache.fill(0, torch.arange(rows), torch.from_numpy(keys), torch.from_numpy(values))
+    qkv = rng.standard_normal((rows, heads + 2 * kv_heads, dim)).astype(np.float32)
+    cache.begin(torch.from_numpy(lengths))
+    out = cache.attend(0, torch.from_numpy(qkv)).view(rows, heads, dim).numpy()
+    for r, n in enumerate(lengths):
+        pairs = qkv[r, : heads + kv_heads].astype(np.float64).reshape(-1, dim // 2, 2)
+        turned = (pairs[..., 0] + 1j * pairs[..., 1]) * np.exp(1j * angles[n])
+        turned = np.stack([turned.real, turned.imag], -1).reshape(-1, dim)
+        for h in range(heads):
+            g = h // (heads // kv_heads)
+            k = np.vstack([keys[r, g, :n], turned[heads + g]])
+            v = np.vstack([values[r, g, :n], qkv[r, heads + kv_heads + g]])
+            p = np.exp(k @ turned[h] - (k @ turned[h]).max())
+            np.testing.assert_allclose(out[r, h], p / p.sum() @ v, rtol=1e-4, atol=1e-5)

@@ -86,6 +86,7 @@ class Settings:
     teachers: dict[str, str]  # teachers that are sampled here -> the base model that they are
     subsets: dict[str, dict]  # problem files made of others -> the plain values of their configuration
     benchmarks: list[str]  # entries of the benchmark table, for presets that are scored on them
+    deep_benchmarks: list[str]  # those of them that have many samples, for pass@k
     templates: list[str]  # prompt templates that the data rule reads
     studies: dict[str, dict]
     ablations: dict[str, Ablation]
@@ -93,6 +94,8 @@ class Settings:
     finder: Runs
     snapshots: int  # of setup/probe.yaml
     probe_demos: str
+    probe_split: str
+    resources: dict[str, dict]  # rule -> what its jobs ask a cluster for
     _runs: dict[str, Run] = field(default_factory=dict, repr=False, compare=False)
 
     def run(self, name: str) -> Run:
@@ -122,9 +125,9 @@ class Settings:
         return list(dict.fromkeys([*self.runs, *studies, *(e.run for a in self.ablations.values() for e in a.entries)]))
 
 
-def benchmark_names(folder, override) -> list[str]:
-    file = Path(folder) / "setup/benchmarks.yaml"
-    return load_benchmarks(file, override)[0].names if file.exists() else []
+def benchmark_names(folder, override, file="benchmarks") -> list[str]:
+    setup = Path(folder) / "setup"
+    return load_benchmarks(setup / f"{file}.yaml", override)[0].names if (setup / "benchmarks.yaml").exists() else []
 
 
 def clear_of(folder, override) -> list[str]:
@@ -181,6 +184,7 @@ def load_settings(config: dict) -> Settings:
         teachers={t: values.get("model") for t, values in teachers.items()},
         subsets=subsets,
         benchmarks=benchmark_names(folder, override),
+        deep_benchmarks=benchmark_names(folder, override, "pass_at_k"),
         templates=[data["template"]] if data.get("template") else [],
         studies=preset.get("studies") or {},
         ablations=ablations,
@@ -188,6 +192,8 @@ def load_settings(config: dict) -> Settings:
         finder=finder,
         snapshots=int(probe.get("snapshots", 10)),
         probe_demos=str(probe.get("demos", "")),
+        probe_split=str(probe.get("split", "train")),
+        resources=preset.get("resources") or {},
     )
     check_names(settings, file)
     return settings

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..io import atomic_path
-from ..study import MAIN, load_study
+from ..study import MAIN, load_study, read_preset
 from ..tables import seed_list, write_csv
 
 PAPER = (
@@ -52,6 +52,11 @@ class Context:
         return load_study(
             self.preset_config, self.results, name or self.study_name, self.seeds, self.override, **options
         )
+
+    def probed(self):
+        """The runs whose snapshots Figure 3 follows: study `analysis` where the preset has one, else the main comparison."""
+        studies = read_preset(self.preset_config, self.override).get("studies") or {}
+        return self.load("analysis" if "analysis" in studies else MAIN, evaluation=None).trained()
 
     def table(self, name):
         """Path of a table of this study: `main` itself, `paired`, `budgets`, `claims`; another study's carry its name."""

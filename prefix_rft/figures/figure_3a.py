@@ -12,7 +12,7 @@ from . import style
 
 
 def draw(context):
-    return paths(trajectories(context.load(evaluation=None).trained()))
+    return paths(trajectories(context.probed()))
 
 
 def paths(found, keep=None):

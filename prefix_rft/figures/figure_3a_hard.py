@@ -5,5 +5,5 @@ from .figure_3a import paths
 
 
 def draw(context):
-    found = trajectories(context.load(evaluation=None).trained())
+    found = trajectories(context.probed())
     return paths(found, hardest(found))

@@ -14,7 +14,7 @@ from . import style
 
 
 def draw(context):
-    found = trajectories(context.load(evaluation=None).trained())
+    found = trajectories(context.probed())
     looks, rows = style.looks([t.member for t in found]), []
     figure, axes = plt.subplots(1, len(found), figsize=(style.DOUBLE, 2.2), sharex=True, squeeze=False)
     for axis, t in zip(axes[0], found, strict=True):

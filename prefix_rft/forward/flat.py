@@ -83,13 +83,16 @@ def _flat_batch(chosen, responses, first):
         for i in numbers:
             response = responses[i]
             n = len(response)
-            ids.append(response)
-            positions.append(len(prompt) + np.arange(n))
-            segments.append((at, at + n, start, end, 0))
-            predictors.append(np.concatenate([[end - 1], np.arange(at, at + n - 1)])[:n])
+            if n == 0:
+                continue
+            # the last token predicts nothing, so it is not read
+            ids.append(response[:-1])
+            positions.append(len(prompt) + np.arange(n - 1))
+            segments.append((at, at + n - 1, start, end, 0))
+            predictors.append(np.concatenate([[end - 1], np.arange(at, at + n - 1)]))
             targets.append(response)
             tokens.append(first[i] + np.arange(n))
-            at += n
+            at += n - 1
     join = lambda parts: torch.from_numpy(np.concatenate(parts).astype(np.int64))  # noqa: E731
     return FlatBatch(
         ids=join(ids),

@@ -9,7 +9,8 @@ import functools
 import numpy as np
 import torch
 
-from ..compiled import BLOCK, block_scores, compiled, exact, exp_parts, softmax, weighted_sum
+from ..compiled import compiled, exact, exp, swiglu
+from ..simd import BLOCK, add_outer, rotate, scores, softmax, softmax_backward, weighted_sum
 
 
 @compiled
@@ -42,53 +43,36 @@ def _norm_backward(grad, x, weight, scales, grad_x, grad_weight):
 
 
 @exact
-def _swiglu_forward(gate_up, bits, powers, out):
-    """bits int32 and powers float32 [width]: one buffer seen in two ways."""
-    rows, width = out.shape
-    for b in range(rows):
-        for i in range(width):
-            out[b, i], bits[i] = exp_parts(-gate_up[b, i])
-        for i in range(width):
-            out[b, i] = gate_up[b, i] / (np.float32(1.0) + out[b, i] * powers[i]) * gate_up[b, width + i]
-
-
-@exact
-def _swiglu_backward(grad, gate_up, bits, powers, grad_gate_up):
+def _swiglu_backward(grad, gate_up, grad_gate_up):
     """y = silu(a) b, s = 1 / (1 + e^-a): da = g b s (1 + a (1 - s)); db = g a s."""
     rows, width = grad.shape
     one = np.float32(1.0)
     for r in range(rows):
         for i in range(width):
-            grad_gate_up[r, i], bits[i] = exp_parts(-gate_up[r, i])
-        for i in range(width):
             a, b, g = gate_up[r, i], gate_up[r, width + i], grad[r, i]
-            s = one / (one + grad_gate_up[r, i] * powers[i])
+            s = one / (one + exp(-a))
             grad_gate_up[r, i] = g * b * s * (one + a * (one - s))
             grad_gate_up[r, width + i] = g * a * s
+
+
+TILE = 4  # queries that share a pass over their keys
 
 
 @functools.cache
 def _attention(dim):
     """(forward, backward) for heads of `dim` numbers. `segments` [S, 5] int64: first token and end of a segment, first token and end
-    of what it continues (0, 0: nothing), and where its softmax weights begin in `weights`: for each head and token a row of
-    whole blocks."""
-    scores_of, sum_of = block_scores(dim), weighted_sum(dim)
+    of what it continues (0, 0: nothing), and where its softmax weights begin in `weights`: for each head and tile of queries
+    [blocks of keys, TILE, BLOCK]."""
     half = dim // 2
-
-    @compiled
-    def turn(row, cos, sin, scale, out):
-        for j in range(half):
-            x, y = row[j], row[j + half]
-            out[j] = (x * cos[j] - y * sin[j]) * scale
-            out[j + half] = (y * cos[j] + x * sin[j]) * scale
 
     @compiled
     def load(qkv, segment, column, kv_column, cos, sin, keys, blocked, values):
         """Rotated keys of a segment and of what it continues, row by row and in blocks, and its values. Returns their number."""
-        n = 0
+        n, columns = 0, qkv.shape[1]
+        one = np.float32(1.0)
         for part in range(2):
             for t in range(segment[2 - 2 * part], segment[3 - 2 * part]):
-                turn(qkv[t, column], cos[t], sin[t], np.float32(1.0), keys[n])
+                rotate(dim, 0, qkv, (t * columns + column) * dim, cos, sin, t * half, 1, one, keys, n * dim)
                 for d in range(dim):
                     blocked[n // BLOCK, d, n % BLOCK] = keys[n, d]
                 for d in range(dim):
@@ -97,84 +81,99 @@ def _attention(dim):
         return n
 
     @compiled
+    def load_queries(qkv, t, end, h, cos, sin, scale, queries):
+        """The rotated queries of a tile; those behind `end` are 0."""
+        for i in range(TILE):
+            if t + i < end:
+                at = ((t + i) * qkv.shape[1] + h) * dim
+                rotate(dim, 0, qkv, at, cos, sin, (t + i) * half, 1, scale, queries, i * dim)
+            else:
+                for d in range(dim):
+                    queries[i, d] = np.float32(0.0)
+
+    @compiled
     def forward(qkv, segments, cos, sin, heads, longest, weights, out):
         """qkv [N, heads + 2 kv_heads, D]; cos, sin [N, D / 2]; out [N, heads, D]."""
         kv_heads = (qkv.shape[1] - heads) // 2
         group = heads // kv_heads
-        count = (longest + BLOCK - 1) // BLOCK
-        keys, values = np.empty((count * BLOCK, dim), np.float32), np.empty((count * BLOCK, dim), np.float32)
+        count = (longest + TILE + BLOCK - 1) // BLOCK
+        keys, values = np.zeros((count * BLOCK, dim), np.float32), np.zeros((count * BLOCK, dim), np.float32)
         blocked = np.zeros((count, dim, BLOCK), np.float32)
-        query = np.empty(dim, np.float32)
-        bits = np.empty(count * BLOCK, np.int32)
-        powers = bits.view(np.float32)
+        queries, sums = np.empty((TILE, dim), np.float32), np.empty((TILE, dim), np.float32)
         scale = np.float32(1.0) / np.sqrt(np.float32(dim))
         for i in range(segments.shape[0]):
             segment = segments[i]
-            first, before = segment[0], segment[3] - segment[2]
+            first, end, before = segment[0], segment[1], segment[3] - segment[2]
             for g in range(kv_heads):
                 load(qkv, segment, heads + g, heads + kv_heads + g, cos, sin, keys, blocked, values)
-                at = segment[4] + g * group * _room(before, segment[1] - first)
+                at = segment[4] + g * group * _room(before, end - first)
                 for h in range(g * group, (g + 1) * group):
-                    for t in range(first, segment[1]):
+                    for t in range(first, end, TILE):
                         n = before + t - first + 1
-                        m = (n + BLOCK - 1) // BLOCK
-                        row = weights[at : at + m * BLOCK]
-                        at += m * BLOCK
-                        turn(qkv[t, h], cos[t], sin[t], scale, query)
-                        scores_of(query, blocked, m, row)
-                        softmax(row, n, m * BLOCK, bits, powers)
-                        sum_of(row, values, n, out[t, h])
+                        m = _blocks(n)
+                        load_queries(qkv, t, end, h, cos, sin, scale, queries)
+                        scores(dim, TILE, queries, 0, blocked, 0, m, weights, at)
+                        softmax(TILE, 1, weights, at, n, m)
+                        weighted_sum(dim, TILE, weights, at, values, 0, n + TILE - 1, sums, 0)
+                        at += m * TILE * BLOCK
+                        for j in range(min(TILE, end - t)):
+                            for d in range(dim):
+                                out[t + j, h, d] = sums[j, d]
 
     @compiled
     def backward(grad, qkv, segments, cos, sin, heads, longest, weights, grad_qkv):
         """grad [N, heads, D] of out -> grad_qkv, which holds zeros."""
-        kv_heads = (qkv.shape[1] - heads) // 2
+        columns = qkv.shape[1]
+        kv_heads = (columns - heads) // 2
         group = heads // kv_heads
-        count = (longest + BLOCK - 1) // BLOCK
+        count = (longest + TILE + BLOCK - 1) // BLOCK
         room = count * BLOCK
-        keys, values = np.empty((room, dim), np.float32), np.empty((room, dim), np.float32)
+        keys, values = np.zeros((room, dim), np.float32), np.zeros((room, dim), np.float32)
         grad_keys, grad_values = np.empty((room, dim), np.float32), np.empty((room, dim), np.float32)
         blocked, blocked_values = np.zeros((count, dim, BLOCK), np.float32), np.zeros((count, dim, BLOCK), np.float32)
-        query, part = np.empty(dim, np.float32), np.empty(dim, np.float32)
-        slopes = np.empty(room, np.float32)
-        scale = np.float32(1.0) / np.sqrt(np.float32(dim))
+        queries, grads, sums = (
+            np.empty((TILE, dim), np.float32),
+            np.empty((TILE, dim), np.float32),
+            np.empty((TILE, dim), np.float32),
+        )
+        part = np.empty(dim, np.float32)
+        slopes = np.empty(count * TILE * BLOCK, np.float32)
+        one, scale = np.float32(1.0), np.float32(1.0) / np.sqrt(np.float32(dim))
         for i in range(segments.shape[0]):
             segment = segments[i]
-            first, before = segment[0], segment[3] - segment[2]
+            first, end, before = segment[0], segment[1], segment[3] - segment[2]
             for g in range(kv_heads):
                 total = load(qkv, segment, heads + g, heads + kv_heads + g, cos, sin, keys, blocked, values)
                 for n in range(total):
                     for d in range(dim):
                         blocked_values[n // BLOCK, d, n % BLOCK] = values[n, d]
+                for n in range(total + TILE):
+                    for d in range(dim):
                         grad_keys[n, d] = np.float32(0.0)
                         grad_values[n, d] = np.float32(0.0)
-                at = segment[4] + g * group * _room(before, segment[1] - first)
+                at = segment[4] + g * group * _room(before, end - first)
                 for h in range(g * group, (g + 1) * group):
-                    for t in range(first, segment[1]):
+                    for t in range(first, end, TILE):
                         n = before + t - first + 1
-                        m = (n + BLOCK - 1) // BLOCK
-                        p = weights[at : at + m * BLOCK]
-                        at += m * BLOCK
-                        g_out = grad[t, h]
-                        # dp = grad . v; ds = p (dp - sum p dp): p is 0 from n on
-                        scores_of(g_out, blocked_values, m, slopes)
-                        mean = np.float32(0.0)
-                        for u in range(m * BLOCK):
-                            mean += p[u] * slopes[u]
-                        for u in range(m * BLOCK):
-                            slopes[u] = p[u] * (slopes[u] - mean)
-                        turn(qkv[t, h], cos[t], sin[t], scale, query)
-                        for u in range(n):
-                            w, s = p[u], slopes[u]
+                        m = _blocks(n)
+                        load_queries(qkv, t, end, h, cos, sin, scale, queries)
+                        for j in range(TILE):
                             for d in range(dim):
-                                grad_values[u, d] += w * g_out[d]
-                                grad_keys[u, d] += s * query[d]
-                        sum_of(slopes, keys, n, part)
-                        turn(part, cos[t], -sin[t], scale, grad_qkv[t, h])
+                                grads[j, d] = grad[t + j, h, d] if t + j < end else np.float32(0.0)
+                        # dp = grad . v; ds = p (dp - sum p dp); a query sees its n keys, the last of a tile n + TILE - 1
+                        scores(dim, TILE, grads, 0, blocked_values, 0, m, slopes, 0)
+                        softmax_backward(TILE, weights, at, slopes, 0, m)
+                        add_outer(dim, TILE, weights, at, grads, 0, n + TILE - 1, grad_values, 0)
+                        add_outer(dim, TILE, slopes, 0, queries, 0, n + TILE - 1, grad_keys, 0)
+                        weighted_sum(dim, TILE, slopes, 0, keys, 0, n + TILE - 1, sums, 0)
+                        at += m * TILE * BLOCK
+                        for j in range(min(TILE, end - t)):
+                            to = ((t + j) * columns + h) * dim
+                            rotate(dim, 0, sums, j * dim, cos, sin, (t + j) * half, -1, scale, grad_qkv, to)
                 n = 0
                 for half_of in range(2):
                     for t in range(segment[2 - 2 * half_of], segment[3 - 2 * half_of]):
-                        turn(grad_keys[n], cos[t], -sin[t], np.float32(1.0), part)
+                        rotate(dim, 0, grad_keys, n * dim, cos, sin, t * half, -1, one, part, 0)
                         for d in range(dim):
                             grad_qkv[t, heads + g, d] += part[d]
                             grad_qkv[t, heads + kv_heads + g, d] += grad_values[n, d]
@@ -184,11 +183,17 @@ def _attention(dim):
 
 
 @compiled
+def _blocks(n):
+    """Blocks of keys that a tile looks at whose first query sees n of them."""
+    return (n + TILE - 1 + BLOCK - 1) // BLOCK
+
+
+@compiled
 def _room(before, length):
-    """Softmax weights of one head of a segment: whole blocks for each of `length` tokens, which see `before` more each."""
+    """Softmax weights of one head of a segment: those of each tile of its `length` tokens, which see `before` more each."""
     total = 0
-    for t in range(length):
-        total += (before + t + BLOCK) // BLOCK * BLOCK
+    for t in range(0, length, TILE):
+        total += _blocks(before + t + 1) * TILE * BLOCK
     return total
 
 
@@ -233,8 +238,7 @@ class SwiGLU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, gate_up):
         out = torch.empty(len(gate_up), gate_up.shape[1] // 2)
-        bits = np.empty(out.shape[1], np.int32)
-        _swiglu_forward(gate_up.numpy(), bits, bits.view(np.float32), out.numpy())
+        swiglu(gate_up.numpy(), out.numpy())
         ctx.save_for_backward(gate_up)
         return out
 
@@ -242,10 +246,7 @@ class SwiGLU(torch.autograd.Function):
     def backward(ctx, grad):
         (gate_up,) = ctx.saved_tensors
         grad_gate_up = torch.empty_like(gate_up)
-        bits = np.empty(grad.shape[1], np.int32)
-        _swiglu_backward(
-            grad.contiguous().numpy(), gate_up.detach().numpy(), bits, bits.view(np.float32), grad_gate_up.numpy()
-        )
+        _swiglu_backward(grad.contiguous().numpy(), gate_up.detach().numpy(), grad_gate_up.numpy())
         return grad_gate_up
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..config import ENGINES
 from ..errors import UserError
 
 
@@ -21,14 +22,44 @@ class Sampling:
 class Completion:
     ids: list[int]  # sampled tokens, the stop id included
     logprobs: np.ndarray  # [ids], at the sampling temperature
-    entropies: np.ndarray  # [ids], of the distributions they were drawn from
+    entropies: np.ndarray | None  # [ids], of the distributions they were drawn from; None where the engine has none
     finished: bool  # ended with a stop id
 
 
-def make_engine(name, model, stop_ids, max_rows=512):
-    """name: an engine's name; model: a transformers causal language model; stop_ids: tokens that end a response."""
+def make_engine(name, model, stop_ids, max_rows=512, *, options=None, dtype="float32", longest=None, probe=None):
+    """name: an engine's name; model: a transformers causal language model; stop_ids: tokens that end a response.
+
+    For vllm alone (see `VllmEngine`): its options, the dtype it computes in, most tokens of a prompt and its response, a probe text.
+    """
     if name == "native":
         from .native import NativeEngine
 
         return NativeEngine(model, stop_ids, max_rows)
-    raise UserError(f"rollout.engine = {name!r}: must be one of native")
+    if name == "vllm":
+        from .vllm import VllmEngine
+
+        return VllmEngine(model, stop_ids, max_rows, options, dtype, longest, probe)
+    raise UserError(f"rollout.engine = {name!r}: must be one of {', '.join(ENGINES)}")
+
+
+def load_engine(config, folder, tokenizer, prompts):
+    """The engine of an evaluation. config: has engine, vllm, max_rows, max_response, and may have a dtype; folder: of the model."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from ..problems import stop_ids
+
+    dtype = getattr(config, "dtype", "float32")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+    if config.engine == "native" and torch.cuda.is_available():  # vLLM has a copy of its own on the GPU
+        model = model.to("cuda")
+    return make_engine(
+        config.engine,
+        model,
+        stop_ids(model, tokenizer),
+        config.max_rows,
+        options=config.vllm,
+        dtype=dtype,
+        longest=max(map(len, prompts)) + config.max_response,
+        probe=prompts[0],
+    )

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..compiled import BLOCK, block_scores, compiled, exact, exp_parts, softmax, weighted_sum
+from ..compiled import compiled, exact, exp, swiglu
+from ..simd import BLOCK, rotate, scores, softmax, weighted_sum
 
 COMPACT_BELOW = 1.0  # dropping a finished row costs nothing: the cache stays where it is
 
@@ -33,55 +34,42 @@ def _norm(x, eps, out):
             out[b, i] = x[b, i] * scale
 
 
-@exact
-def _silu_mul(gate_up, bits, powers, out):
-    """bits int32 and powers float32 [width]: one buffer seen in two ways."""
-    rows, width = out.shape
-    for b in range(rows):
-        for i in range(width):
-            out[b, i], bits[i] = exp_parts(-gate_up[b, i])
-        for i in range(width):
-            out[b, i] = gate_up[b, i] / (np.float32(1.0) + out[b, i] * powers[i]) * gate_up[b, width + i]
-
-
 @functools.cache
-def _attend(dim):
-    scores_of, sum_of = block_scores(dim), weighted_sum(dim)
+def _attend(dim, tile):
+    half = dim // 2
 
     @compiled
-    def attend(qkv, position, slots, cos, sin, keys, values, query, scores, bits, powers, out):
+    def attend(qkv, position, slots, cos, sin, keys, values, queries, weights, out):
         """qkv [B, heads + 2 kv_heads, D] before rotary embedding, pairs side by side; slots [B]: where a row's cache lies; keys
-        [slots, kv_heads, C, D, BLOCK]; values [slots, kv_heads, C * BLOCK, D]; query [D], scores, bits, powers [C * BLOCK]: scratch, the
-        last two one buffer seen in two ways; out [B, heads, D]."""
+        [slots, kv_heads, C, D, BLOCK]; values [slots, kv_heads, C * BLOCK, D]; queries [tile, D], weights [C * tile * BLOCK]: scratch; out
+        [B, heads, D]. `tile` heads of those that share keys are computed together."""
         rows, heads = out.shape[0], out.shape[1]
         kv_heads = keys.shape[1]
-        group = heads // kv_heads
-        half = dim // 2
+        group, columns = heads // kv_heads, qkv.shape[1]
+        one = np.float32(1.0)
+        key = np.empty(dim, np.float32)
         for b in range(rows):
             at, slot = position[b], slots[b]
-            block, place = at // BLOCK, at % BLOCK
+            block, lane = at // BLOCK, at % BLOCK
             for g in range(kv_heads):
-                for j in range(half):
-                    x, y, c, s = qkv[b, heads + g, 2 * j], qkv[b, heads + g, 2 * j + 1], cos[at, j], sin[at, j]
-                    keys[slot, g, block, 2 * j, place] = x * c - y * s
-                    keys[slot, g, block, 2 * j + 1, place] = x * s + y * c
+                row = (slot * kv_heads + g) * keys.shape[2]
+                rotate(dim, 1, qkv, (b * columns + heads + g) * dim, cos, sin, at * half, 1, one, key, 0)
+                for d in range(dim):
+                    keys[slot, g, block, d, lane] = key[d]
                 for d in range(dim):
                     values[slot, g, at, d] = qkv[b, heads + kv_heads + g, d]
-                for h in range(g * group, (g + 1) * group):
-                    for j in range(half):
-                        x, y, c, s = qkv[b, h, 2 * j], qkv[b, h, 2 * j + 1], cos[at, j], sin[at, j]
-                        query[2 * j] = x * c - y * s
-                        query[2 * j + 1] = x * s + y * c
-                    scores_of(query, keys[slot, g], block + 1, scores)
-                    softmax(scores, at + 1, (block + 1) * BLOCK, bits, powers)
-                    sum_of(scores, values[slot, g], at + 1, out[b, h])
+                for h in range(g * group, (g + 1) * group, tile):
+                    for i in range(tile):
+                        rotate(dim, 1, qkv, (b * columns + h + i) * dim, cos, sin, at * half, 1, one, queries, i * dim)
+                    scores(dim, tile, queries, 0, keys, row * dim * BLOCK, block + 1, weights, 0)
+                    softmax(tile, 0, weights, 0, at + 1, block + 1)
+                    weighted_sum(dim, tile, weights, 0, values, row * BLOCK * dim, at + 1, out, (b * heads + h) * dim)
 
     return attend
 
 
 @exact
-def _sample(logits, uniform, bits, powers, tokens, logprobs, entropies):
-    """bits int32 and powers float32 [V]: one buffer seen in two ways."""
+def _sample(logits, uniform, tokens, logprobs, entropies):
     rows, size = logits.shape
     weights = np.empty(size, np.float32)
     for b in range(rows):
@@ -89,9 +77,7 @@ def _sample(logits, uniform, bits, powers, tokens, logprobs, entropies):
         for v in range(size):
             top = max(top, logits[b, v])
         for v in range(size):
-            weights[v], bits[v] = exp_parts(logits[b, v] - top)
-        for v in range(size):
-            weights[v] *= powers[v]
+            weights[v] = exp(logits[b, v] - top)
         total = 0.0
         mean = 0.0
         for v in range(size):
@@ -120,8 +106,7 @@ def norm(x, eps):
 def silu_mul(gate_up):
     """[B, 2 width] -> silu(first half) * second half."""
     out = torch.empty(len(gate_up), gate_up.shape[1] // 2)
-    bits = np.empty(out.shape[1], np.int32)
-    _silu_mul(gate_up.numpy(), bits, bits.view(np.float32), out.numpy())
+    swiglu(gate_up.numpy(), out.numpy())
     return out
 
 
@@ -130,16 +115,7 @@ def sample(logits, uniform):
     distribution."""
     tokens = torch.empty(len(logits), dtype=torch.long)
     logprobs, entropies = torch.empty(len(logits)), torch.empty(len(logits))
-    bits = np.empty(logits.shape[1], np.int32)
-    _sample(
-        logits.numpy(),
-        uniform.numpy(),
-        bits,
-        bits.view(np.float32),
-        tokens.numpy(),
-        logprobs.numpy(),
-        entropies.numpy(),
-    )
+    _sample(logits.numpy(), uniform.numpy(), tokens.numpy(), logprobs.numpy(), entropies.numpy())
     return tokens, logprobs, entropies
 
 
@@ -150,13 +126,13 @@ class Cache:
     def __init__(self, layers, rows, heads, kv_heads, dim, capacity, rope, like):
         blocks = -(-capacity // BLOCK)
         self.heads = heads
-        self.attend_rows = _attend(dim)
+        tile = next(t for t in (4, 2, 1) if heads // kv_heads % t == 0)
+        self.attend_rows = _attend(dim, tile)
         self.keys = [torch.zeros(rows, kv_heads, blocks, dim, BLOCK) for _ in range(layers)]
         self.values = [torch.zeros(rows, kv_heads, blocks * BLOCK, dim) for _ in range(layers)]
         self.slots = torch.arange(rows)
         self.cos, self.sin = rope.real.contiguous().numpy(), rope.imag.contiguous().numpy()
-        self.query = np.empty(dim, np.float32)
-        self.scores, self.bits = np.empty(blocks * BLOCK, np.float32), np.empty(blocks * BLOCK, np.int32)
+        self.queries, self.weights = np.empty((tile, dim), np.float32), np.empty(blocks * tile * BLOCK, np.float32)
 
     def fill(self, layer, rows, keys, values):
         """Read prompts: keys, values [rows, kv_heads, L, D], rotary embedding applied."""
@@ -185,10 +161,8 @@ class Cache:
             self.sin,
             self.keys[layer].numpy(),
             self.values[layer].numpy(),
-            self.query,
-            self.scores,
-            self.bits,
-            self.bits.view(np.float32),
+            self.queries,
+            self.weights,
             out.numpy(),
         )
         return out.view(len(qkv), -1)

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from .. import __version__
 from ..errors import UserError
 from . import Completion, Sampling, kernels_torch
 from .kernels_torch import rotate
@@ -20,7 +21,7 @@ FAMILIES = ("llama", "qwen2")
 
 
 class NativeEngine:
-    name = "native"
+    name, version = "native", __version__
 
     def __init__(self, model, stop_ids, max_rows=512):
         config = model.config

@@ -53,8 +53,8 @@ def test_killed_job_goes_on_from_its_checkpoint(trained, cluster):
     jobs = flow.jobs()
     assert [j["state"] for j in jobs] == ["CANCELLED", "FAILED", "COMPLETED"]
     # time and memory of the profile, times the attempt
-    assert [j["limit"] for j in jobs] == ["1-00:00:00", "2-00:00:00", "3-00:00:00"]
-    assert [j["memory"] for j in jobs] == ["16000M", "32000M", "48000M"]
+    assert [j["limit"] for j in jobs] == ["4:00:00", "8:00:00", "12:00:00"]
+    assert [j["memory"] for j in jobs] == ["8000M", "16000M", "24000M"]
     same_bits(flow, reference)
 
 

@@ -85,6 +85,7 @@ rule train_grid:
     threads: 1
     resources:
         **TRAINING,
+        **demand("train"),
     params:
         launcher=launcher,
         override=run_flags,

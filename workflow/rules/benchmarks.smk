@@ -27,30 +27,31 @@ rule benchmark_problems:
 rule evaluate_base_on_benchmark:
     """Sample and verify responses of a base model to one benchmark. A killed job goes on from what it has."""
     input:
-        config=ancient(BENCHMARKS),
+        config=sampling_config,
         problems=rules.benchmark_problems.output.problems,
         report=rules.benchmark_problems.output.report,
         templates=S.templates,
         model=f"{RESULTS}/models/{{base}}",
     output:
-        scores=f"{RESULTS}/eval/{{base}}/seed{{seed}}/benchmarks/{{benchmark}}/scores.json",
-        samples=f"{RESULTS}/eval/{{base}}/seed{{seed}}/benchmarks/{{benchmark}}/samples.parquet",
+        scores=f"{RESULTS}/{{kind}}/{{base}}/seed{{seed}}/benchmarks/{{benchmark}}/scores.json",
+        samples=f"{RESULTS}/{{kind}}/{{base}}/seed{{seed}}/benchmarks/{{benchmark}}/samples.parquet",
     log:
-        f"{RESULTS}/logs/evaluate.{{base}}.seed{{seed}}.{{benchmark}}.log",
+        f"{RESULTS}/logs/{{kind}}.{{base}}.seed{{seed}}.{{benchmark}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/evaluate.{{base}}.seed{{seed}}.{{benchmark}}.tsv"
+        f"{RESULTS}/benchmarks/{{kind}}.{{base}}.seed{{seed}}.{{benchmark}}.tsv"
     retries: RETRIES
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=ONE_GPU,
+        **demand("evaluate_on_benchmark"),
+        gpu=benchmark_gpus,
     params:
         override=OVERRIDE_FLAG,
         preset=S.preset,
-        scoring=scoring(),
+        scoring=scoring,
         problems=subpath(input.problems, parent=True),
-        checkpoints=f"{RESULTS}/checkpoints/eval/{{base}}/seed{{seed}}/{{benchmark}}",
+        checkpoints=f"{RESULTS}/checkpoints/{{kind}}/{{base}}/seed{{seed}}/{{benchmark}}",
         out=subpath(output.scores, parent=True),
     shell:
         "python -m prefix_rft evaluate-benchmark --config {input.config} {params.override} --benchmark {wildcards.benchmark}"
@@ -61,7 +62,7 @@ rule evaluate_base_on_benchmark:
 rule evaluate_on_benchmark:
     """Sample and verify responses of a trained run to one benchmark. A killed job goes on from what it has."""
     input:
-        config=ancient(BENCHMARKS),
+        config=sampling_config,
         run_config=run_config,
         parents=run_config_parents,
         problems=rules.benchmark_problems.output.problems,
@@ -71,31 +72,60 @@ rule evaluate_on_benchmark:
         record=rules.train.output.record,
         model=rules.train.output.model,
     output:
-        scores=f"{RESULTS}/eval/{{run}}/seed{{seed}}/benchmarks/{{benchmark}}/scores.json",
-        samples=f"{RESULTS}/eval/{{run}}/seed{{seed}}/benchmarks/{{benchmark}}/samples.parquet",
+        scores=f"{RESULTS}/{{kind}}/{{run}}/seed{{seed}}/benchmarks/{{benchmark}}/scores.json",
+        samples=f"{RESULTS}/{{kind}}/{{run}}/seed{{seed}}/benchmarks/{{benchmark}}/samples.parquet",
     log:
-        f"{RESULTS}/logs/evaluate.{{run}}.seed{{seed}}.{{benchmark}}.log",
+        f"{RESULTS}/logs/{{kind}}.{{run}}.seed{{seed}}.{{benchmark}}.log",
     benchmark:
-        f"{RESULTS}/benchmarks/evaluate.{{run}}.seed{{seed}}.{{benchmark}}.tsv"
+        f"{RESULTS}/benchmarks/{{kind}}.{{run}}.seed{{seed}}.{{benchmark}}.tsv"
     retries: RETRIES
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        gpu=ONE_GPU,
+        **demand("evaluate_on_benchmark"),
+        gpu=benchmark_gpus,
     params:
-        override=OVERRIDE_FLAG,
+        override=run_flags,
         preset=S.preset,
-        scoring=scoring(),
+        scoring=scoring,
         problems=subpath(input.problems, parent=True),
         data=subpath(input.data, parent=True),
-        checkpoints=f"{RESULTS}/checkpoints/eval/{{run}}/seed{{seed}}/{{benchmark}}",
+        checkpoints=f"{RESULTS}/checkpoints/{{kind}}/{{run}}/seed{{seed}}/{{benchmark}}",
         out=subpath(output.scores, parent=True),
     shell:
         "python -m prefix_rft evaluate-benchmark --config {input.config} {params.override} --benchmark {wildcards.benchmark}"
         " --problems {params.problems} --run-config {input.run_config} --data {params.data} --run {wildcards.run}"
         " --preset {params.preset} --seed {wildcards.seed} --model {input.model} --checkpoints {params.checkpoints}"
         " --out {params.out} > {log} 2>&1"
+
+
+if S.benchmarks:  # the evaluation of a run is that on its benchmarks
+
+    ruleorder: gather > evaluate
+    ruleorder: gather > evaluate_base
+    ruleorder: gather > sample
+    ruleorder: gather > sample_base
+
+    rule gather:
+        """The samples of all benchmarks as one evaluation: what tables, figures and claims read."""
+        input:
+            benchmarks=gathered,
+            config=sampling_config,
+        output:
+            scores=f"{RESULTS}/{{kind}}/{{model}}/seed{{seed}}/scores.json",
+            samples=f"{RESULTS}/{{kind}}/{{model}}/seed{{seed}}/samples.parquet",
+        log:
+            f"{RESULTS}/logs/gather.{{kind}}.{{model}}.seed{{seed}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/gather.{{kind}}.{{model}}.seed{{seed}}.tsv"
+        conda:
+            ENVIRONMENT
+        params:
+            override=OVERRIDE_FLAG,
+            out=subpath(output.scores, parent=True),
+        shell:
+            "python -m prefix_rft gather --config {input.config} {params.override} --out {params.out} > {log} 2>&1"
 
 
 rule table_benchmarks:

@@ -13,6 +13,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 
 from prefix_rft.benchmarks import entry_hash, scoring_hash
+from prefix_rft.config import parents, resolve
 from prefix_rft.errors import UserError
 from launch import launcher as launch_prefix, resources as launch_resources
 from scripts import pass_warning
@@ -58,6 +59,16 @@ OTHER_BASES = [k for k, s in S.studies.items() if not set(BASES) & {S.run(r).bas
 WIDEST = "methods" if "methods" in S.studies else "main"  # Table 1 has every method
 if "controls" not in S.studies:
     PAPER_TABLES = [name for name in PAPER_TABLES if name != "table_8"]
+if not {"ablation_quantity", "ablation_quality"} <= set(ABLATIONS):
+    PAPER_TABLES = [name for name in PAPER_TABLES if name != "table_2"]
+if not S.probe_demos:  # a preset without setup/probe.yaml
+    FIGURES = [name for name in FIGURES if not name.startswith("figure_3")]
+    PAPER_FIGURES = [name for name in PAPER_FIGURES if not name.startswith("figure_3")]
+if S.lr_grid is None:
+    FIGURES = [name for name in FIGURES if name != "lr_sensitivity"]
+# runs that keep models on the way while they are trained; other presets train a run a second time for that (rule replay)
+KEEPING = S.studies.get("analysis", {}).get("runs", [])
+PROBED = "analysis" if KEEPING else "main"
 # what the claims of the paper and of its critics speak of
 CLAIM_STUDIES = [
     "main",
@@ -65,7 +76,7 @@ CLAIM_STUDIES = [
     *OTHER_BASES,
     *[f"ablation_{n}" for n in ("entropy", "schedule", "quantity", "quality", "estimator", "group", "reward_noise")],
     "pass_at_k",
-    "probes",
+    *(["probes"] if S.probe_demos else []),
 ]
 CLAIM_STUDIES = [n for n in CLAIM_STUDIES if not n.startswith("ablation_") or n in S.ablations]
 
@@ -77,6 +88,8 @@ wildcard_constraints:
     teacher="|".join(S.teachers) or "none",
     subset="|".join(S.subsets) or "none",
     benchmark="|".join(S.benchmarks) or "none",
+    kind="eval|pass_at_k",
+    model="|".join(map(re.escape, [*S.known_runs, *S.bases])),
     seed="[0-9]+",
     lr="[0-9.e+-]+",
 
@@ -112,9 +125,24 @@ def clear_versions():
     return [entry_hash(BENCHMARKS, name, S.override) for name in clear_of(S.folder, S.override)] if S.benchmarks else []
 
 
-def scoring():
-    """Identity of how benchmarks are sampled; a further name in the preset's list changes nothing of it."""
-    return scoring_hash(BENCHMARKS, S.override) if S.benchmarks else ""
+def sampling_config(wildcards):
+    """How a benchmark is sampled: for the evaluation of a run, or many samples for pass@k."""
+    return ancient(f"{SETUP}/pass_at_k.yaml" if wildcards.kind == "pass_at_k" else BENCHMARKS)
+
+
+def scoring(wildcards):
+    """Identity of that; a further name in the preset's list changes nothing of it."""
+    return scoring_hash(str(sampling_config(wildcards)), S.override)
+
+
+def gathered(wildcards):
+    """The scores of one model on every benchmark of its kind of evaluation."""
+    names = S.benchmarks if wildcards.kind == "eval" else S.deep_benchmarks
+    return expand(
+        f"{RESULTS}/{wildcards.kind}/{wildcards.model}/seed{wildcards.seed}/benchmarks/{{name}}/{{file}}",
+        name=names,
+        file=["scores.json", "samples.parquet"],
+    )
 
 
 def contamination():
@@ -156,10 +184,19 @@ def benchmark_scores(runs, seeds, names):
 
 
 def comparison():
-    """What target `all` ends in: the tables and figures of the main comparison, or the table of the benchmarks."""
-    if S.benchmarks:
-        return [f"{RESULTS}/tables/benchmarks.csv", f"{RESULTS}/tables/benchmarks.md"]
-    return [*rules.tables.input, *rules.figures.input]
+    """What target `all` ends in: the tables and figures of the main comparison, and the table of the benchmarks."""
+    benchmarks = [f"{RESULTS}/tables/benchmarks.csv", f"{RESULTS}/tables/benchmarks.md"] if S.benchmarks else []
+    return [*benchmarks, *rules.tables.input, *rules.figures.input]
+
+
+def setup_parents(path):
+    """The files that a file of setup/ extends: a change in any of them is a change of it."""
+    return [str(p) for p in parents(path)[1:]]
+
+
+def parents_in(folder, wildcard):
+    """The same of the file in setup/<folder>/ that a wildcard names, as an input function."""
+    return lambda wildcards: setup_parents(f"{SETUP}/{folder}/{wildcards[wildcard]}.yaml")
 
 
 def run_config(wildcards):
@@ -205,6 +242,31 @@ def asks_for(resource):
 
 # what a training job asks a cluster for, as its section `parallel` and its device want it
 TRAINING = {name: asks_for(name) for name in ("nodes", "gpu", "gres", "tasks", "tasks_per_gpu", "mpi")}
+
+
+def demand(rule):
+    """Main memory and time of a rule's jobs, times the attempt: `resources` of preset.yaml. What it leaves out is the profile's."""
+
+    def times_attempt(value):
+        return lambda wildcards, attempt: value * attempt
+
+    return {name: times_attempt(value) for name, value in S.resources.get(rule, {}).items()}
+
+
+def engine_gpus(values):
+    """GPUs of a job that samples by the engine that its configuration names."""
+    options = (values.get("vllm") or {}) if values.get("engine") == "vllm" else {}
+    return ONE_GPU * options.get("tensor_parallel", 1) * options.get("data_parallel", 1)
+
+
+def benchmark_gpus(wildcards):
+    return engine_gpus(resolve(str(sampling_config(wildcards)), S.override, "benchmarks"))
+
+
+def teacher_gpus(wildcards):
+    return engine_gpus(resolve(f"{SETUP}/teachers/{wildcards.teacher}.yaml", S.override, "teachers"))
+
+
 # GPUs of a job that uses one where there is one: evaluation, sampling, teachers
 ONE_GPU = int(any(S.run(name).device != "cpu" for name in S.runs))
 
@@ -338,11 +400,25 @@ def deep_inputs():
 
 
 def probe_inputs():
-    """Snapshots of the runs of the main comparison, probed."""
+    """Snapshots of the analysis runs, or of the main comparison where there are none, probed."""
+    runs, seeds = study_runs(PROBED), study_seeds(PROBED)
     files = expand(
-        f"{RESULTS}/probes/{{run}}/seed{{seed}}/{{file}}", run=S.runs, seed=SEEDS, file=["probe.parquet", "probe.json"]
+        f"{RESULTS}/probes/{{run}}/seed{{seed}}/{{file}}", run=runs, seed=seeds, file=["probe.parquet", "probe.json"]
     )
-    return [*files, *models(S.runs, SEEDS), *with_configs(S.runs)]
+    return [*files, *models(runs, seeds), *with_configs(runs)]
+
+
+def snapshots_of(wildcards):
+    """The folder that has the models on the way of a run."""
+    return f"{RESULTS}/{'runs' if wildcards.run in KEEPING else 'replay'}/{wildcards.run}/seed{wildcards.seed}"
+
+
+def snapshot_record(wildcards):
+    return f"{snapshots_of(wildcards)}/run.json"
+
+
+def snapshot_models(wildcards):
+    return f"{snapshots_of(wildcards)}/snapshots"
 
 
 def paper_table_inputs(name):
@@ -361,7 +437,7 @@ def paper_table_inputs(name):
 
 
 def paper_claims_inputs():
-    files = [*deep_inputs(), *probe_inputs(), *S.ablation_files()]
+    files = [*deep_inputs(), *(probe_inputs() if S.probe_demos else []), *S.ablation_files()]
     for study in CLAIM_STUDIES:
         if study not in ("pass_at_k", "probes"):
             files += study_inputs(study)

@@ -27,6 +27,7 @@ rule problems:
     input:
         contamination(),
         config=f"{SETUP}/data.yaml",
+        parents=setup_parents(f"{SETUP}/data.yaml"),
         override=OVERRIDE,
         templates=S.templates,
     output:
@@ -51,6 +52,7 @@ rule subset:
     input:
         subset_inputs,
         config=f"{SETUP}/subsets/{{subset}}.yaml",
+        parents=parents_in("subsets", "subset"),
         override=OVERRIDE,
         data=f"{RESULTS}/data/data.json",
     output:
@@ -73,6 +75,7 @@ rule base:
     """Make a base model: pretrained from scratch, or converted from a packaged one."""
     input:
         config=f"{SETUP}/bases/{{base}}.yaml",
+        parents=parents_in("bases", "base"),
         override=OVERRIDE,
         data=[] if S.benchmarks else f"{RESULTS}/data/data.json",
         problems=[] if S.benchmarks else problems(),
@@ -84,6 +87,8 @@ rule base:
         f"{RESULTS}/benchmarks/base.{{base}}.tsv"
     conda:
         ENVIRONMENT
+    resources:
+        **demand("base"),
     params:
         override=OVERRIDE_FLAG,
         data=data_folder,

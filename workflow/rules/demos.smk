@@ -5,6 +5,7 @@ rule teach:
     """Sample demonstrations from a model, verify them and keep the right ones. A killed job goes on from what it has."""
     input:
         config=f"{SETUP}/teachers/{{teacher}}.yaml",
+        parents=parents_in("teachers", "teacher"),
         override=OVERRIDE,
         data=rules.problems.output.report,
         problems=rules.problems.output,
@@ -21,7 +22,8 @@ rule teach:
     conda:
         ENVIRONMENT
     resources:
-        gpu=ONE_GPU,
+        **demand("teach"),
+        gpu=teacher_gpus,
     params:
         override=OVERRIDE_FLAG,
         data=subpath(input.data, parent=True),
@@ -36,6 +38,7 @@ rule demonstrations:
     input:
         raw_demonstrations,
         config=f"{SETUP}/demos/{{demos}}.yaml",
+        parents=parents_in("demos", "demos"),
         override=OVERRIDE,
         data=rules.problems.output.report,
         problems=rules.problems.output,

@@ -26,6 +26,7 @@ rule replay:
     threads: 1
     resources:
         **TRAINING,
+        **demand("train"),
     params:
         launcher=launcher,
         override=run_flags,
@@ -40,17 +41,44 @@ rule replay:
         " --checkpoints {params.checkpoints} --snapshots {params.snapshots} --out {params.out} > {log} 2>&1"
 
 
+if KEEPING:
+
+    ruleorder: train_with_snapshots > train
+
+    use rule replay as train_with_snapshots with:
+        output:
+            record=f"{RESULTS}/runs/{{run}}/seed{{seed}}/run.json",
+            metrics=f"{RESULTS}/runs/{{run}}/seed{{seed}}/metrics.jsonl",
+            timing=f"{RESULTS}/runs/{{run}}/seed{{seed}}/timing.jsonl",
+            model=directory(f"{RESULTS}/runs/{{run}}/seed{{seed}}/model"),
+            snapshots=directory(f"{RESULTS}/runs/{{run}}/seed{{seed}}/snapshots"),
+        log:
+            f"{RESULTS}/logs/train.{{run}}.seed{{seed}}.log",
+        benchmark:
+            f"{RESULTS}/benchmarks/train.{{run}}.seed{{seed}}.tsv"
+        wildcard_constraints:
+            run="|".join(map(re.escape, KEEPING)),
+        params:
+            override=run_flags,
+            preset=S.preset,
+            data=subpath(input.data, parent=True),
+            checkpoints=f"{RESULTS}/checkpoints/{{run}}/seed{{seed}}",
+            out=subpath(output.record, parent=True),
+            snapshots=S.snapshots,
+
+
 rule probe:
     """Likelihood of demonstrations and success rates of every snapshot, on a fixed subset of the training problems."""
     input:
         config=f"{SETUP}/probe.yaml",
         override=OVERRIDE,
         data=f"{RESULTS}/data/data.json",
-        problems=problems(["train"]),
+        parents=setup_parents(f"{SETUP}/probe.yaml") if S.probe_demos else [],
+        problems=problems([S.probe_split]),
         demos=f"{RESULTS}/data/demos.{S.probe_demos}.parquet",
         record=rules.train.output.record,
-        replay=rules.replay.output.record,
-        snapshots=rules.replay.output.snapshots,
+        replay=snapshot_record,
+        snapshots=snapshot_models,
     output:
         table=f"{RESULTS}/probes/{{run}}/seed{{seed}}/probe.parquet",
         note=f"{RESULTS}/probes/{{run}}/seed{{seed}}/probe.json",
@@ -62,6 +90,7 @@ rule probe:
         ENVIRONMENT
     threads: 1
     resources:
+        **demand("probe"),
         gpu=ONE_GPU,
     params:
         override=OVERRIDE_FLAG,

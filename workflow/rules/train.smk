@@ -25,6 +25,7 @@ rule train:
     threads: 1
     resources:
         **TRAINING,
+        **demand("train"),
     params:
         launcher=launcher,
         override=run_flags,

@@ -1,0 +1,447 @@
+"""Command `cost`: GPU-hours, tokens, disk and memory of a run, or of everything that a target of the workflow would run. Runs nothing.
+
+    python -m prefix_rft cost --config config/paper-7b/prefix_rft.yaml       # one training run
+    python -m prefix_rft cost --preset paper-7b --target figure_2            # the jobs that `snakemake -n` lists for a target
+
+A roofline: the forward and backward passes of training take FLOPs (shapes.py) at a share of the GPU's peak; decoding takes, for each
+token of the batch, the bytes of the weights and of the cache at a share of the memory bandwidth, or the FLOPs if they take longer. The
+shares (config/hardware.yaml) and the lengths of what has not been sampled yet (`expected` of preset.yaml) are assumptions, and are
+printed with the result. Groups are composed by the method itself. Numbers of demonstrations and their tokens are taken from the
+reports in results/<preset>, where they are.
+
+Left out: ReLIFT's further updates, reading the data, verification (on CPUs, beside the GPUs), exchanges between GPUs, waiting in a queue.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from . import memory, shapes
+from .ablations import Runs
+from .benchmarks import load_benchmarks
+from .config import build as build_config
+from .config import load, load_run, opt, read_yaml, resolve
+from .episodes import Demonstration, Problem
+from .errors import UserError
+from .io import read_json
+from .memory import GIB
+from .methods import get_method
+from .tables import markdown, si
+
+HARDWARE = "config/hardware.yaml"
+MAX_ROWS = 512  # sequences that are decoded at once at most: `max_rows` of the configurations
+SAMPLE_BYTES = 3.0  # a sampled token as text in samples.parquet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hardware:
+    label: str = opt(..., "name")
+    tflops: float = opt(..., "peak of dense bfloat16 products, 1e12 a second", gt=0)
+    bandwidth_tb_s: float = opt(..., "of its memory, 1e12 bytes a second", gt=0)
+    memory_gib: float = opt(..., "its memory", gt=0)
+    utilisation: dict[str, float] = opt(..., "shares of the peaks: train, forward, decode_vllm, decode_native")
+
+    def seconds_of(self, flops, kind, gpus=1):
+        return flops / (self.tflops * 1e12 * self.utilisation[kind] * gpus)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """Section `expected` of preset.yaml: sizes that nobody knows before the data are there and the runs have run. Assumptions."""
+
+    prompt_tokens: float = opt(160, "mean length of a prompt", gt=0)
+    response_tokens: float = opt(2500, "mean length of a sampled response, training and evaluation", gt=0)
+    teacher_tokens: float = opt(4500, "mean length of a teacher's solution", gt=0)
+    problems: dict[str, int] = opt({}, "problem file -> number of problems")
+    demonstrations: dict[str, int] = opt({}, "demonstration set -> number of demonstrations")
+    demonstration_tokens: dict[str, float] = opt({}, "demonstration set -> their mean length")
+
+
+@dataclass
+class Job:
+    """seconds: of the whole job. memory, disk: bytes; of memory one GPU's."""
+
+    what: str
+    gpus: int = 0
+    seconds: float = 0.0
+    sampled: float = 0.0
+    trained: float = 0.0
+    disk: float = 0.0
+    memory: float = 0.0
+    parts: dict = field(default_factory=dict)
+
+    @property
+    def gpu_hours(self):
+        return self.gpus * self.seconds / 3600
+
+
+# ------------------------------------------------------------------------------------------------------ the roofline
+
+
+def decode_seconds(shape, hardware, engine, rows, prompt, mean, longest, cache_gib=None, together=1):
+    """Seconds in which one GPU (or `together`, by tensor parallelism) samples `rows` responses of `mean` tokens on average, `longest` at
+    most, after prompts of `prompt` tokens. bfloat16 weights and cache; `cache_gib`: what the cache of a GPU may take, default what is left.
+
+    The GPU decodes as many rows at once as its memory holds. A step reads all weights and the cache of the rows that are in it; there are
+    rows x mean / (rows at once) steps, and never fewer than the longest response takes.
+    """
+    use, weights = hardware.utilisation, 2 * shape.parameters
+    element = shape.cache_bytes(2)
+    context = prompt + mean / 2
+    room = together * (hardware.memory_gib * GIB * 0.85 if cache_gib is None else cache_gib * GIB)
+    room -= weights if cache_gib is None else 0
+    if room < element * (prompt + longest) or together * hardware.memory_gib * GIB < weights + room:
+        raise UserError(
+            f"a model of {weights / GIB:.0f} GiB and the cache of one response do not fit into a {hardware.label}"
+        )
+    at_once = max(1, min(rows, MAX_ROWS, room // (element * (prompt + mean))))
+    steps = max(rows * mean / at_once, min(longest, 2 * mean))  # at the end a few long responses decode alone
+    tokens = rows * mean
+    moved = steps * weights + tokens * context * element
+    share = use["decode_native" if engine == "native" else "decode_vllm"]
+    computed = hardware.seconds_of(shape.forward_flops(tokens, context), "forward", together)
+    prefill = hardware.seconds_of(shape.forward_flops(rows * prompt, prompt / 2, rows), "forward", together)
+    return max(moved / (hardware.bandwidth_tb_s * 1e12 * share * together), computed) + prefill
+
+
+def training_flops(shape, tokens, length, scored, checkpointing=False):
+    """Forward and backward passes over sequences of `length` tokens, `tokens` in all; the output head for `scored` of them. The backward
+    pass costs two forward passes, recomputed activations one more."""
+    return (4 if checkpointing else 3) * shape.forward_flops(tokens, length / 2, scored)
+
+
+def group_of(method, mean, length, places=20):
+    """(rollouts, tokens sampled, tokens of prefixes read, response tokens) of one prompt, averaged over the run. The method composes
+    the groups of a problem with a demonstration of `length` tokens (0: without one); what continues a prefix ends where that ends."""
+    rng, demo = np.random.default_rng(0), [Demonstration("d", [0] * int(length))] if length else []
+    sums = np.zeros(4)
+    for progress in np.linspace(0, 1, places):
+        for start in method.compose(Problem("p", [0], "", demo), float(progress), rng):
+            prefix = len(start.prefix)
+            whole = length if prefix else mean
+            sums += (start.sample, (whole - prefix) * start.sample, prefix * start.sample, whole)
+    return sums / places
+
+
+# -------------------------------------------------------------------------------------------------------- single jobs
+
+
+class Preset:
+    """What the jobs of a preset need to know: shapes, sizes, configurations."""
+
+    def __init__(self, folder, hardware, override=None, engine=None):
+        self.folder, self.hardware, self.override, self.engine = Path(folder), hardware, override, engine
+        values = (
+            resolve(self.folder / "preset.yaml", override, "preset") if (self.folder / "preset.yaml").exists() else {}
+        )
+        self.expected = build_config(Expected, values.get("expected") or {}, f"{folder}/preset.yaml: expected")
+        self.results = Path("results") / self.folder.name
+        self.runs = Runs(self.folder, override)
+        self.measured = set()
+
+    def shape(self, base):
+        built = self.results / "models" / base / "config.json"
+        if built.exists() and (shape := shapes.of_values(read_json(built))):
+            return shape
+        file = self.folder / f"setup/bases/{base}.yaml"
+        name = resolve(file, self.override, "base").get("name")
+        return shapes.of_name(str(name), str(file))
+
+    def problems(self, split):
+        if split not in self.expected.problems:
+            raise UserError(
+                f"{self.folder}/preset.yaml: key 'expected.problems.{split}' is missing: how many problems it has"
+            )
+        return self.expected.problems[split]
+
+    def demonstrations(self, name):
+        """(number, mean tokens), from the report where there is one."""
+        report = self.results / f"data/demos.{name}.report.json"
+        if report.exists():
+            found = read_json(report)
+            self.measured.add(f"demonstrations of {name}")
+            return found["demonstrations"], found["tokens"]["total"] / found["demonstrations"]
+        for key in ("demonstrations", "demonstration_tokens"):
+            if name not in getattr(self.expected, key):
+                raise UserError(
+                    f"{self.folder}/preset.yaml: key 'expected.{key}.{name}' is missing, and {report} is not there yet"
+                )
+        return self.expected.demonstrations[name], self.expected.demonstration_tokens[name]
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    def train(self, run, name, snapshots=0):
+        """A training run (paper section 2, step by step)."""
+        shape, hw, ex = self.shape(run.base), self.hardware, self.expected
+        method, parallel = get_method(run), getattr(run, "parallel", None)
+        gpus = parallel.nodes * parallel.processes_per_node if parallel else 1
+        checkpointing = bool(parallel and parallel.activation_checkpointing)
+        job = Job(f"train {name}", gpus)
+        count, length = self.demonstrations(run.demos) if method.uses_demos or not method.samples else (0, 0.0)
+        if not method.samples:
+            steps = run.steps or -(-run.epochs * count // run.batch_prompts)
+            sequences = steps * run.batch_prompts
+            job.trained = sequences * (ex.prompt_tokens + length)
+            flops = training_flops(shape, job.trained, ex.prompt_tokens + length, sequences * length, checkpointing)
+            job.seconds = hw.seconds_of(flops, "train", gpus)
+        else:
+            mean = min(ex.response_tokens, run.rollout.max_response)
+            having = min(1.0, count / self.problems(run.train_split)) if count else 0.0
+            group = group_of(method, mean, length)
+            plain = group if having == 1 else group_of(method, mean, 0)
+            rows, sampled, read, responses = (
+                run.batch_prompts * (having * a + (1 - having) * b) for a, b in zip(group, plain, strict=True)
+            )
+            decode = decode_seconds(
+                *(shape, hw, self.engine or run.rollout.engine, -(-rows // gpus)),
+                *(ex.prompt_tokens + read / rows, sampled / rows, run.rollout.max_response),
+                cache_gib=run.rollout.vllm.kv_cache_gib if run.rollout.vllm else None,
+            )
+            count = max(rows, run.batch_prompts * run.rollout.group_size)
+            tokens, long = count * ex.prompt_tokens + responses, responses / count
+            passes = 1 + method.uses_reference  # log-probs of pi_old; of the first model
+            score = hw.seconds_of(passes * shape.forward_flops(tokens, long / 2, responses), "forward", gpus)
+            update = hw.seconds_of(training_flops(shape, tokens, long, responses, checkpointing), "train", gpus)
+            job.seconds = run.steps * (decode + score + update)
+            job.sampled, job.trained = run.steps * sampled, run.steps * tokens
+            job.parts = {"rollout": decode, "log-probs": score, "update": update}
+        states = 3 + 2 * (method.further_optimizer() is not None)
+        # `keep` checkpoints and one being written, the model; snapshots are there twice when the run ends
+        job.disk = (
+            4 * shape.parameters * (states * (run.checkpoint.keep + 1) + 1 + 2 * (snapshots + 1 if snapshots else 0))
+        )
+        job.memory = memory.peak(memory.training(run, shape, method, "cuda"))
+        return job
+
+    def sample(self, what, base, rows, mean, config):
+        """Sampling `rows` responses by what `config` says of engine, limit and dtype."""
+        shape, prompt, options = self.shape(base), self.expected.prompt_tokens, config.vllm
+        engine = self.engine or config.engine or "native"
+        mean, cache, parallel, spread = min(mean, config.max_response), None, 1, 1
+        if engine == "vllm" and options:
+            cache, parallel, spread = options.kv_cache_gib, options.tensor_parallel, options.data_parallel
+        seconds = decode_seconds(
+            *(shape, self.hardware, engine, -(-rows // spread), prompt, mean, config.max_response, cache, parallel)
+        )
+        size = 2 if getattr(config, "dtype", "float32") == "bfloat16" else 4
+        if engine == "native":  # the model and its folded copy
+            need = 2 * size * shape.parameters + min(rows, config.max_rows) * (
+                prompt + config.max_response
+            ) * shape.cache_bytes(size)
+        else:
+            need = size * shape.parameters / parallel + (cache or 4.0) * GIB
+        need += memory.OVERHEAD["cuda"]
+        return Job(what, parallel * spread, seconds, sampled=rows * mean, disk=rows * mean * SAMPLE_BYTES, memory=need)
+
+    def benchmark(self, kind, model, name):
+        file = self.folder / "setup" / ("pass_at_k.yaml" if kind == "pass_at_k" else "benchmarks.yaml")
+        config, entries = load_benchmarks(file, self.override)
+        rows = entries[name].problems * (config.samples or entries[name].samples)
+        base = model if (self.folder / f"setup/bases/{model}.yaml").exists() else self.runs.load(model).base
+        what = "sample for pass@k" if kind == "pass_at_k" else "evaluate"
+        return self.sample(f"{what} {model}", base, rows, self.expected.response_tokens, config)
+
+    def teach(self, name):
+        from .teacher import TeacherConfig
+
+        config = load(TeacherConfig, self.folder / f"setup/teachers/{name}.yaml", self.override, "teachers")
+        rows = self.problems(config.split) * config.samples
+        return self.sample(f"teach {name}", config.model, rows, self.expected.teacher_tokens, config)
+
+    def probe(self, name):
+        from .probe import Probe
+
+        config = load(Probe, self.folder / "setup/probe.yaml", self.override, "probe")
+        run, problems = self.runs.load(name), self.problems(config.split)
+        rows = problems * config.samples
+        one = self.sample(f"probe {name}", run.base, rows, self.expected.response_tokens, config)
+        models = config.snapshots + 1
+        _, length = self.demonstrations(config.demos)
+        shape = self.shape(run.base)
+        likelihood = self.hardware.seconds_of(shape.forward_flops(problems * length, length / 2), "forward")
+        one.memory += 4 * shape.parameters if config.engine == "vllm" else 0  # the snapshot itself
+        one.seconds, one.sampled = models * (one.seconds + likelihood), models * one.sampled
+        one.disk = models * problems * 100.0
+        return one
+
+    def validate(self, name):
+        from .evaluate import Evaluation
+
+        config = load(Evaluation, self.folder / "setup/validation.yaml", self.override, "evaluation")
+        rows = self.problems("validation") * config.samples * len(config.temperatures)
+        base = self.runs.load(name).base
+        return self.sample(f"validate {name}", base, rows, self.expected.response_tokens, config)
+
+    def job(self, rule, wildcards):
+        """The `Job` of a rule of the workflow; None for those that take no GPU and little else."""
+        w = wildcards
+        if rule in ("train", "train_grid", "replay", "train_with_snapshots"):
+            kept = rule in ("replay", "train_with_snapshots")
+            snapshots = int(read_yaml_of(self, "setup/probe.yaml", "probe").get("snapshots", 10)) if kept else 0
+            return self.train(self.runs.load(w["run"]), w["run"], snapshots)
+        if rule in ("evaluate_on_benchmark", "evaluate_base_on_benchmark"):
+            return self.benchmark(w["kind"], w.get("run") or w["base"], w["benchmark"])
+        if rule == "teach":
+            return self.teach(w["teacher"])
+        if rule == "probe":
+            return self.probe(w["run"])
+        if rule == "validate_grid":
+            return self.validate(w["run"])
+        if rule == "base":
+            return Job(
+                f"base model {w['base']}", disk=2.0 * self.shape(w["base"]).parameters * 2
+            )  # and the hub's cache
+        return None
+
+
+def read_yaml_of(preset, file, section):
+    return resolve(preset.folder / file, preset.override, section)
+
+
+# ------------------------------------------------------------------------------------------------------------- a plan
+
+
+def planned(preset, target, cores=1):
+    """[(rule, wildcards)] of every job that makes `target`, those included that are done already. Asks Snakemake."""
+    command = [sys.executable, "-m", "snakemake", "-n", "--forceall", "--nolock", "--cores", str(cores)]
+    command += ["--config", f"preset={preset}", "--", target]
+    done = subprocess.run(command, capture_output=True, text=True)
+    text = done.stdout + done.stderr
+    if done.returncode:
+        raise UserError(f"{' '.join(command[2:])}: {(text.strip().splitlines() or ['failed'])[-1]}")
+    return read_plan(text)
+
+
+def read_plan(text):
+    """The jobs in the output of a dry run."""
+    jobs = []
+    for block in re.split(r"\n(?=(?:local)?rule \w+:)", text)[1:]:
+        rule = re.match(r"(?:local)?rule (\w+):", block)[1]
+        found = re.search(r"^ {4}wildcards: (.*)$", block, re.MULTILINE)
+        pairs = re.findall(r"(\w+)=([^,]+)", found[1]) if found else []
+        jobs.append((rule, {k: v.strip() for k, v in pairs}))
+    return jobs
+
+
+# ----------------------------------------------------------------------------------------------------------- printing
+
+HEADER = ["Job", "jobs", "GPUs", "hours each", "GPU-hours", "sampled", "trained", "disk", "GiB a GPU"]
+
+
+def hours(seconds):
+    return f"{seconds / 3600:.1f}" if seconds >= 360 else f"{seconds / 3600:.2f}"
+
+
+def table(jobs, hardware):
+    """(Markdown, total of GPU-hours): one line for jobs of one kind, which differ by seed and benchmark."""
+    groups = {}
+    for j in jobs:
+        groups.setdefault(j.what, []).append(j)
+    lines, total = [], Job("total")
+    gpu_hours = 0.0
+    for what, group in groups.items():
+        worst = max(j.memory for j in group)
+        own = sum(j.gpu_hours for j in group)
+        seconds = [j.seconds for j in group]
+        each = (
+            hours(max(seconds))
+            if max(seconds) - min(seconds) < 360
+            else f"{hours(min(seconds))} to {hours(max(seconds))}"
+        )
+        too_much = " (too much)" if worst > hardware.memory_gib * GIB else ""
+        sums = {k: sum(getattr(j, k) for j in group) for k in ("sampled", "trained", "disk")}
+        lines.append(
+            [
+                what,
+                len(group),
+                max(j.gpus for j in group) or "",
+                each if max(seconds) else "",
+                f"{own:.0f}" if own else "",
+            ]
+            + [si(sums[k]) if sums[k] else "" for k in ("sampled", "trained")]
+            + [si(sums["disk"]) + "B", f"{worst / GIB:.0f}{too_much}" if worst else ""]
+        )
+        gpu_hours += own
+        for k, v in sums.items():
+            setattr(total, k, getattr(total, k) + v)
+    lines.append(
+        [
+            "**all**",
+            len(jobs),
+            "",
+            "",
+            f"**{gpu_hours:.0f}**",
+            si(total.sampled),
+            si(total.trained),
+            si(total.disk) + "B",
+            "",
+        ]
+    )
+    return markdown(HEADER, lines), gpu_hours
+
+
+def assumptions(preset, hardware):
+    ex, use = preset.expected, hardware.utilisation
+    known = f" Measured: {', '.join(sorted(preset.measured))}." if preset.measured else ""
+    return (
+        f"{hardware.label}: {hardware.tflops:g} TFLOP/s, {hardware.bandwidth_tb_s:g} TB/s, {hardware.memory_gib:g} GiB. Assumed, not"
+        f" measured: {use['train']:.0%} of the peak in training and {use['forward']:.0%} in forward passes,"
+        f" {use['decode_vllm']:.0%} of the bandwidth in decoding by vLLM and {use['decode_native']:.0%} by the native engine; prompts of"
+        f" {ex.prompt_tokens:g} tokens, responses of {ex.response_tokens:g}, a teacher's of {ex.teacher_tokens:g}; sizes of the data as in"
+        f" `expected` of preset.yaml.{known} Disk: the most that is there at once in each job, checkpoints included; those are gone when a"
+        " run is complete.\n"
+    )
+
+
+def load_hardware(name):
+    every = read_yaml(HARDWARE)
+    if name not in every:
+        raise UserError(f"--hardware {name}: {HARDWARE} has {', '.join(every)}")
+    return build_config(Hardware, every[name], f"{HARDWARE}: {name}")
+
+
+def add_arguments(parser: argparse.ArgumentParser):
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--config", type=Path, help="config/<preset>/<run>.yaml: one training run")
+    what.add_argument("--preset", help="a folder of config/: the jobs of a target")
+    parser.add_argument("--target", default="all", help="target of the workflow, with --preset")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="with --config, as for `train`")
+    parser.add_argument("--hardware", default="h100", help=f"an entry of {HARDWARE}")
+    parser.add_argument(
+        "--engine", choices=("native", "vllm"), help="reckon with this engine instead of the configuration's"
+    )
+
+
+def main(args):
+    hardware = load_hardware(args.hardware)
+    if args.config is not None:
+        preset = Preset(args.config.parent, hardware, engine=args.engine)
+        run = load_run(args.config, None, args.set)
+        job = preset.train(run, args.config.stem)
+        jobs = [job]
+    else:
+        if not (Path("config") / args.preset / "preset.yaml").exists():
+            raise UserError(f"--preset {args.preset}: there is no config/{args.preset}/preset.yaml")
+        preset = Preset(Path("config") / args.preset, hardware, engine=args.engine)
+        if not (preset.folder / "setup/benchmarks.yaml").exists():
+            raise UserError(
+                f"--preset {args.preset}: only paper presets have a price; scripts/costs.py has what was measured on {args.preset}"
+            )
+        jobs = [j for j in (preset.job(*p) for p in planned(args.preset, args.target)) if j is not None]
+    text, _ = table(jobs, hardware)
+    print(text)
+    if args.config is not None:
+        shape = preset.shape(run.base)
+        if job.parts:
+            print("Seconds a step: " + ", ".join(f"{k} {v:.0f}" for k, v in job.parts.items()) + "\n")
+        parts = memory.training(run, shape, get_method(run), "cuda")
+        rows = [[name, f"{size / GIB:.1f}"] for name, size in sorted(parts.items(), key=lambda kv: -kv[1])]
+        rows += [["**peak**", f"{memory.peak(parts) / GIB:.1f}"]]
+        rows += [["main memory of a node", f"{memory.main_memory(run, shape) / GIB:.0f}"]]
+        print(markdown(["Memory of a GPU in training", "GiB"], rows))
+    print(assumptions(preset, hardware))

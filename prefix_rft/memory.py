@@ -1,0 +1,165 @@
+"""How much memory training takes on each device, from shapes alone: what `cost` prints and what is checked at the start of a run.
+
+The parts are those of learner.py and of the rollout engines. Element sizes are bytes, a "copy" is a number for each parameter:
+
+    without ZeRO     weights 4, gradients 4, AdamW 8 a parameter; in bfloat16 autocast's copy of the weights, 2
+    ZeRO 1, 2, 3     bfloat16: weights 2, fp32 gradients 4, the optimizer's fp32 weights 4 and AdamW 8; fp32: weights 4 instead of 2.
+                     Spread over the ranks are from stage 1 the optimizer's, from 2 the gradients, from 3 the weights
+    the method       the frozen first model 4 (a KL penalty), a second AdamW 8 (ReLIFT), gradients of the prefix part by themselves 8
+
+and activations of one micro-batch, a chunk of logits, the rollout engine's copy of the weights and its cache.
+"""
+
+import os
+from pathlib import Path
+
+from .errors import UserError
+from .logprobs import CHUNK_ELEMENTS
+from .shapes import Shape, of_folder
+
+GIB = 2**30
+BUCKET = 200_000_000  # numbers that ZeRO exchanges at once, in fp32
+OVERHEAD = {"cpu": 0.65 * GIB, "cuda": 1.5 * GIB}  # libraries, and on a GPU what kernels and a fragmented pool take
+PROMPT = 512  # tokens, where the data are not known
+
+
+def activation_bytes(shape: Shape, tokens: int, half: bool, flat: bool, checkpointing: bool, zero: bool) -> float:
+    """What the forward pass over `tokens` tokens keeps for the backward pass.
+
+    flat: the compiled forward pass on a CPU (forward/flat.py), which also joins the weights of q, k, v and of gate, up for the product.
+    half: autocast to bfloat16, where norms and the residual stream stay fp32; under ZeRO the residual stream is bfloat16 too.
+    """
+    d, attention = shape.width, shape.heads * shape.dim
+    if flat:  # inputs and outputs of two norms, qkv, attention, gate and up, their product
+        joined = 4 * shape.layers * d * (shape.qkv + 2 * shape.mlp)
+        return 4 * tokens * shape.layers * (4 * d + shape.qkv + attention + 3 * shape.mlp) + joined
+    size = 2 if half else 4
+    stream = 2 if half and zero else 4
+    # norms keep their input, its normalised form and the product in fp32; attention has k and v for every head
+    norms = 2 * (stream + 4 + stream) * d
+    products = size * (2 * d + shape.qkv + 3 * attention + (shape.heads + shape.kv_heads) * shape.dim + 4 * shape.mlp)
+    if checkpointing:
+        return tokens * (shape.layers * stream * d + norms + products)
+    return tokens * shape.layers * (norms + products)
+
+
+def flags_of(run, method):
+    """(copies of gradients kept beside the others, whether there is a frozen first model, a second AdamW)."""
+    parts = 2 if method.uses_demos and method.samples and run.part_norms_every else 0
+    if getattr(getattr(run, "prefix", None), "keep", None) == "matched":
+        parts = 3
+    return parts, method.uses_reference, method.further_optimizer() is not None
+
+
+def training(run, shape: Shape, method, device="cuda", longest=None) -> dict[str, float]:
+    """{part: bytes} of one process at the peak of an update; the keys beginning with "rollout" are those of the sampling instead.
+
+    longest: tokens of the longest prompt and response together; unset: the response limit and some more.
+    """
+    parallel = getattr(run, "parallel", None)
+    stage = parallel.zero if parallel else None
+    ranks = parallel.nodes * parallel.processes_per_node if parallel else 1
+    half = run.dtype == "bfloat16"
+    p = shape.parameters
+    gradients, reference, further = flags_of(run, method)
+
+    def share(stage_of_it):
+        return ranks if stage is not None and stage >= stage_of_it else 1
+
+    out = {
+        "weights": (2 if half and stage else 4) * p / share(3),
+        "gradients": 4 * p / share(2),
+        "AdamW": 8 * p / share(1),
+    }
+    if stage:
+        out["fp32 weights of ZeRO"] = 4 * p / ranks
+        out["exchange buffers"] = 2 * 4 * min(BUCKET, p)
+    elif half:
+        out["bfloat16 copy of the weights"] = 2 * p
+    if gradients and not stage:
+        out["gradients of the prefix part"] = 4 * gradients * p
+    if reference:
+        out["first model"] = 4 * p
+    if further:
+        out["AdamW of further updates"] = 8 * p / share(1)
+    limit = run.rollout.max_response if run.rollout else 0
+    mini = (run.minibatch_prompts or run.batch_prompts) * (run.rollout.group_size if run.rollout else 1)
+    if longest is None and limit:
+        longest = limit + PROMPT
+    # a micro-batch is at most the budget or one sequence, and at most all there is
+    tokens = min(max(run.micro_tokens, longest), -(-mini // ranks) * longest) if longest else run.micro_tokens
+    flat = device == "cpu" and not half and not stage
+    checkpointing = bool(parallel and parallel.activation_checkpointing)
+    out["activations"] = activation_bytes(shape, tokens, half, flat, checkpointing, bool(stage))
+    out["hidden states and logits"] = (
+        4 * 4 * min(CHUNK_ELEMENTS, tokens * shape.vocabulary) + 3 * 4 * tokens * shape.width
+    )
+    out["gradient of the output head"] = 4 * shape.embedding
+    out["libraries"] = OVERHEAD[device]
+    if run.rollout and method.samples:
+        rows = -(-run.batch_prompts * run.rollout.group_size // ranks)
+        if run.rollout.engine == "native":  # keeps its folded copy of the weights during the update, in their dtype
+            size = 4
+            out["engine: weights"] = size * (p + (shape.embedding if shape.tied else 0))
+            rows = min(rows, run.rollout.max_rows)
+            out["rollout: cache"] = rows * longest * shape.cache_bytes(size)
+            out["rollout: logits"] = 3 * 4 * rows * shape.vocabulary
+        else:  # a process of its own with bfloat16 weights and the cache that it is given; asleep it gives both up
+            options = run.rollout.vllm
+            place = "rollout" if options and options.sleep else "engine"
+            cache = options.kv_cache_gib if options else 4.0
+            out[f"{place}: weights of vLLM"] = 2 * p
+            out[f"{place}: cache of vLLM"] = cache * GIB
+            out["engine: libraries"] = OVERHEAD[device]
+    return out
+
+
+def peak(parts: dict[str, float]) -> float:
+    """Bytes at the worse of the two moments: the update, or the sampling, which needs neither gradients nor activations."""
+    sampling = {k: v for k, v in parts.items() if k.startswith("rollout")}
+    update = {k: v for k, v in parts.items() if k not in sampling}
+    freed = ("gradients", "activations", "hidden states", "gradient of", "bfloat16 copy", "exchange")
+    kept = sum(v for k, v in update.items() if not k.startswith(freed))
+    return max(sum(update.values()), kept + sum(sampling.values()))
+
+
+def main_memory(run, shape: Shape) -> float:
+    """Bytes of main memory of a node with GPUs: every process reads the fp32 model, the first one gathers a checkpoint."""
+    parallel = getattr(run, "parallel", None)
+    processes = parallel.processes_per_node if parallel else 1
+    return processes * (4 * shape.parameters + 4 * GIB) + 12 * shape.parameters
+
+
+def available(device: str) -> float:
+    """Bytes of the device: the GPU's memory, or what this machine or its container has."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.mem_get_info()[1]
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            total = min(total, int(Path(limit).read_text()))
+        except (OSError, ValueError):  # no such limit
+            pass
+    return total
+
+
+def refuse_too_little(where, run, method, init, device, have=None):
+    """`UserError` where training needs more memory than the device has, before a weight is read. `have`: bytes, for tests."""
+    shape = of_folder(init)
+    if shape is None:  # a model of another kind: nothing is known of it
+        return
+    parts = training(run, shape, method, device)
+    parallel = getattr(run, "parallel", None)
+    together = parallel.processes_per_node if parallel and device == "cpu" else 1  # they share a machine's memory
+    need, have = together * peak(parts), available(device) if have is None else have
+    if need <= have:
+        return
+    largest = sorted(parts.items(), key=lambda kv: -kv[1])[:3]
+    shown = ", ".join(f"{name} {size / GIB:.1f}" for name, size in largest)
+    raise UserError(
+        f"{where}: training needs about {need / GIB:.1f} GiB, the {'GPU' if device == 'cuda' else 'machine'} has"
+        f" {have / GIB:.1f} (GiB: {shown}); lower micro_tokens, spread the run by parallel.zero, or take a larger device"
+        " (python -m prefix_rft cost)"
+    )

