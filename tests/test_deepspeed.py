@@ -11,11 +11,11 @@ import time
 import psutil
 import pytest
 import yaml
-from conftest import ENVIRONMENT, ROOT
 from small import RUN, make_world, small_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from prefix_rft.io import read_json, read_jsonl, sha256
+from tests.conftest import ENVIRONMENT, ROOT
 
 pytestmark = [pytest.mark.deepspeed, pytest.mark.timeout(1800)]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
