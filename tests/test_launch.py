@@ -121,4 +121,5 @@ def test_profile_says_yaml_in_its_comments_too():
     values = yaml.safe_load("\n".join(lines))
     assert {"slurm-status-command", "slurm-qos", "slurm-reservation"} <= set(values)
     assert {"slurm_account", "slurm_partition"} <= set(values["default-resources"])
-    assert {"slurm_partition", "gres", "constraint", "cpus_per_task"} <= set(values["set-resources"]["train"])
+    for rule in ("train", "train_grid", "replay"):
+        assert {"slurm_partition", "gres", "constraint", "cpus_per_task"} <= set(values["set-resources"][rule])
