@@ -73,6 +73,7 @@ KNOWN = {
 def of_values(values: dict) -> Shape | None:
     """The shape that a config.json speaks of, or None if it is not of this kind."""
     try:
+        usual = values["hidden_size"] // values["num_attention_heads"]
         return Shape(
             layers=values["num_hidden_layers"],
             width=values["hidden_size"],
@@ -82,7 +83,7 @@ def of_values(values: dict) -> Shape | None:
             vocabulary=values["vocab_size"],
             tied=bool(values.get("tie_word_embeddings")),
             bias=values.get("model_type") == "qwen2",
-            head_dim=values.get("head_dim"),
+            head_dim=None if values.get("head_dim") == usual else values.get("head_dim"),
         )
     except KeyError:
         return None

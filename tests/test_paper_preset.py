@@ -1,12 +1,16 @@
-"""Preset paper-7b: its plan has every data, demonstration and benchmark job; its rules run on the local hub with a tiny Qwen2 model."""
+"""The paper presets: their plans have every job of the paper's targets, their settings are the paper's, their rules run on the local hub
+with tiny models of the same architectures."""
 
 import re
 
 import pytest
 import yaml
 
-from prefix_rft.config import load_run
+from prefix_rft.ablations import run_names
+from prefix_rft.benchmarks import load_benchmarks
+from prefix_rft.config import load, load_run, plain, resolve
 from prefix_rft.io import read_json, read_parquet
+from prefix_rft.probe import Probe
 from tests.conftest import run
 from tests.test_workflow import plan
 
@@ -48,8 +52,77 @@ def test_runs_have_the_settings_of_the_paper(root):
         0.1,
         0.1,
     )
-    base = yaml.safe_load((folder / "setup/bases/base.yaml").read_text())
-    assert (base["rope_theta"], base["window"], base["name"]) == (40000, 16384, "Qwen/Qwen2.5-Math-7B")
+    for preset, name in (("paper-7b", "Qwen/Qwen2.5-Math-7B"), ("paper-1.5b", "Qwen/Qwen2.5-Math-1.5B")):
+        base = yaml.safe_load((root / f"config/{preset}/setup/bases/base.yaml").read_text())
+        assert (base["rope_theta"], base["window"], base["name"]) == (40000, 16384, name)
+
+
+@pytest.mark.parametrize("preset", ["paper-1.5b", "paper-llama"])
+def test_presets_share_what_the_paper_shares(root, preset):
+    """A run differs from that of paper-7b by its model and its data alone."""
+    for name in run_names(root / "config" / preset):
+        own, theirs = (plain(load_run(root / f"config/{p}/{name}.yaml")) for p in (preset, "paper-7b"))
+        assert {k for k in own | theirs if own.get(k) != theirs.get(k)} <= {"demos", "train_split"}, name
+    if preset == "paper-llama":
+        runs = [load_run(root / f"config/{preset}/{name}.yaml") for name in run_names(root / "config" / preset)]
+        assert {(r.train_split, r.demos) for r in runs} == {("easy", "easy")}
+        assert resolve(root / f"config/{preset}/setup/demos/easy.yaml")["max_tokens"] == 2048
+
+
+def test_analysis_runs_are_those_of_the_paper(root):
+    folder = root / "config/paper-1.5b"
+    for name in ("analysis_rft", "analysis_prefix_rft"):
+        run = load_run(folder / f"{name}.yaml")
+        assert (run.steps, run.batch_prompts, run.train_split, run.optimizer.lr) == (640, 128, "analysis", 1e-6)
+    sft = load_run(folder / "analysis_sft.yaml")
+    assert (sft.epochs, sft.batch_prompts, sft.optimizer.lr, sft.demos) == (5, 128, 5e-5, "r1_distill")
+    assert 16384 * sft.epochs / sft.batch_prompts == 640
+    probe = load(Probe, folder / "setup/probe.yaml")
+    assert (640 / probe.snapshots, probe.per_level, probe.samples, probe.temperature) == (32, 256, 16, 1.0)
+    deep, _ = load_benchmarks(folder / "setup/pass_at_k.yaml")
+    assert (deep.samples, deep.names) == (2048, ["aime24", "aime25"])
+
+
+def test_every_target_of_the_paper_plans(root):
+    """Figures, tables and ablations of each preset, with the runs that they need; analysis runs keep their snapshots in training."""
+    jobs = plan(root, "--config preset=paper-7b -- paper_figures ablations studies")
+    trained = {name for rule, name in jobs if rule.startswith("train")}
+    methods = {
+        "sft",
+        "rft",
+        "sft_then_rft",
+        "rl_with_sft",
+        "uft",
+        "relift",
+        "luffy",
+        "hpt",
+        "srft",
+        "chord",
+        "drpo",
+        "prefix_rft",
+    }
+    controls = {"prefix_rft_frozen", "prefix_rft_all", "prefix_rft_static", "rft_entropy"}
+    assert methods | controls <= trained
+    assert {n for r, n in jobs if r == "train_with_snapshots"} == {
+        "analysis_sft",
+        "analysis_rft",
+        "analysis_prefix_rft",
+    }
+    assert not any(rule in ("replay", "evaluate", "sample") for rule, _ in jobs)
+    jobs = plan(root, "--config preset=paper-1.5b -- figure_3a table_2")
+    assert {n for r, n in jobs if r == "probe"} == {"analysis_sft", "analysis_rft", "analysis_prefix_rft"}
+    assert {"quantity_prefix_1", "prefix_rft_weak", "quality_prefix_32b"} <= {n for r, n in jobs if r == "train"}
+    jobs = plan(root, "--config preset=paper-llama -- all figure_2 figure_5 figure_6a")
+    assert {n for r, n in jobs if r == "subset"} <= {""} and any(r == "subset" for r, _ in jobs)
+
+
+def test_jobs_ask_for_what_the_preset_says(root):
+    text = run(
+        "snakemake -n --cores 1 --config preset=paper-7b -- results/paper-7b/runs/prefix_rft/seed0/run.json", root
+    )
+    block = next(b for b in text.split("\n\n") + re.split(r"\n(?=rule )", text) if b.startswith("rule train:"))
+    asked = re.search(r"resources: (.*)", block)[1]
+    assert "gpu=8" in asked and "mem_mb=450000" in asked and "runtime=2880" in asked
 
 
 def test_one_changed_entry_of_the_table_fetches_and_evaluates_that_benchmark_only(copy):
@@ -112,3 +185,34 @@ def test_data_demonstrations_training_and_benchmarks_on_the_local_hub(copy):
     assert all(r["tried"] == 4 for r in levels) and len(levels) == len(
         read_parquet(results / "data/problems.train.parquet")
     )
+
+
+SMOKE = {  # targets; files that must be there
+    "paper-1.5b": (
+        "all figure_3a figure_3b",
+        ("figures/figure_3a.pdf", "figures/figure_3b.pdf", "probes/analysis_sft/seed0/probe.json"),
+    ),
+    "paper-llama": ("all figure_2", ("figures/figure_2.pdf", "pass_at_k/base/seed0/samples.parquet")),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("preset", SMOKE)
+def test_smoke_of_the_other_presets_ends_in_figures(copy, preset):
+    targets, files = SMOKE[preset]
+    hub = "python -m scripts.local_hub -- snakemake --cores all --show-failed-logs --config"
+    run(f"{hub} preset={preset} smoke=true -- {targets}", copy)
+    results = copy / f"results/{preset}-smoke"
+    for file in (*files, "tables/benchmarks.md", "tables/main.md", "figures/comparison.pdf", "figures/figure_4.pdf"):
+        assert (results / file).stat().st_size
+    shape = read_json(results / "models/base/config.json")
+    if preset == "paper-llama":
+        assert shape["model_type"] == "llama" and shape["rope_parameters"]["rope_type"] == "llama3"
+        prompt = (results / "runs/prefix_rft/seed0/first_prompt.txt").read_text()
+        assert prompt.startswith("<|begin_of_text|>Question: ")
+    else:
+        assert shape["model_type"] == "qwen2" and shape["tie_word_embeddings"]
+        assert shape["rope_parameters"]["rope_theta"] == 40000
+        steps = sorted(p.name for p in (results / "runs/analysis_rft/seed0/snapshots").iterdir())
+        assert steps == ["step-000000", "step-000001", "step-000002"]

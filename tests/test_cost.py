@@ -1,0 +1,186 @@
+"""Costs before anything runs: shapes, FLOPs, decoding and memory against numbers worked out by hand, and memory against a real run."""
+
+import argparse
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from small import run_config
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from prefix_rft import cost, memory, shapes
+from prefix_rft.ablations import run_names
+from prefix_rft.config import load_run
+from prefix_rft.errors import UserError
+from prefix_rft.memory import GIB
+from prefix_rft.methods import get_method
+from tests.conftest import ENVIRONMENT, ROOT
+
+PARAMETERS = {  # of the models' own cards
+    "Qwen/Qwen2.5-Math-7B": 7_615_616_512,
+    "Qwen/Qwen2.5-Math-1.5B": 1_543_714_304,
+    "meta-llama/Llama-3.1-8B": 8_030_261_248,
+}
+SHAPE = shapes.Shape(layers=2, width=8, heads=2, kv_heads=1, mlp=16, vocabulary=100)
+# by hand: q, k, v 8 x (2 + 2) 4 = 128, o 64, three of the MLP 384; norms 16
+PRODUCTS, LAYER = 576, 592
+HARDWARE = cost.Hardware(
+    label="x",
+    tflops=1e-6,  # 1e6 FLOP/s
+    bandwidth_tb_s=1e-6,  # 1e6 bytes/s
+    memory_gib=1.0,
+    utilisation={"train": 0.5, "forward": 1.0, "decode_vllm": 0.5, "decode_native": 0.25},
+)
+
+
+@pytest.mark.parametrize("name", shapes.KNOWN)
+def test_parameters_of_known_models_are_those_of_transformers(name):
+    s = shapes.KNOWN[name]
+    values = dict(vocab_size=s.vocabulary, hidden_size=s.width, intermediate_size=s.mlp, num_hidden_layers=s.layers)
+    values |= dict(num_attention_heads=s.heads, num_key_value_heads=s.kv_heads, tie_word_embeddings=s.tied)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model("qwen2" if s.bias else "llama", **values))
+    assert s.parameters == model.num_parameters() == PARAMETERS.get(name, s.parameters)
+    assert shapes.of_values(model.config.to_dict()) == s
+
+
+def test_flops_and_cache_by_hand():
+    assert SHAPE.layer_parameters == LAYER and SHAPE.parameters == 2 * LAYER + 8 + 2 * 800
+    # 10 tokens that attend to 5 each: 2 FLOPs a weight of a product, 4 a head dimension; the head for 3 of them
+    assert SHAPE.forward_flops(10, 5, heads=3) == 10 * (2 * 2 * PRODUCTS + 4 * 2 * 2 * 4 * 5) + 2 * 800 * 3
+    assert SHAPE.cache_bytes(2) == 2 * 2 * 1 * 4 * 2
+    # forward, twice that backward, once more with recomputed activations
+    once = SHAPE.forward_flops(10, 4, 6)
+    assert cost.training_flops(SHAPE, 10, 8, 6) == 3 * once and cost.training_flops(SHAPE, 10, 8, 6, True) == 4 * once
+
+
+def test_decoding_reads_weights_and_cache_each_step():
+    # 4 rows at once, 10 tokens each: 20 steps at least (twice the mean; the longest may be 50); prompts of 6, so 6 + 5 attended to
+    weights, moved = 2 * SHAPE.parameters, 20 * 2 * SHAPE.parameters + 4 * 10 * 11 * 32
+    prefill = SHAPE.forward_flops(4 * 6, 3, 4) / 1e6
+    found = cost.decode_seconds(SHAPE, HARDWARE, "vllm", 4, 6, 10, 50)
+    assert found == pytest.approx(moved / (1e6 * 0.5) + prefill)
+    # a cache of 40 tokens' bytes holds two rows of 16: twice as many steps as rows at once
+    small = 40 * 32 / GIB
+    with pytest.raises(UserError, match="cache of one response do not fit"):
+        cost.decode_seconds(SHAPE, HARDWARE, "vllm", 4, 6, 10, 50, cache_gib=small)
+    two = cost.decode_seconds(SHAPE, HARDWARE, "vllm", 8, 6, 10, 20, cache_gib=small)
+    assert two == pytest.approx((40 * weights + 8 * 10 * 11 * 32) / (1e6 * 0.5) + SHAPE.forward_flops(48, 3, 8) / 1e6)
+
+
+def test_groups_are_those_of_the_method():
+    def of(method, mean, length, **more):
+        return cost.group_of(get_method(run_config(method=method, demos="strong", **more)), mean, length).tolist()
+
+    assert of("rft", 10, 0) == [4, 40, 0, 40]  # four rollouts
+    assert of("luffy", 10, 30) == [3, 30, 0, 60]  # three rollouts and the demonstration
+    rollouts, sampled, read, tokens = of("prefix_rft", 10, 100)
+    assert (
+        rollouts == 4 and sampled + read == tokens == 30 + 100
+    )  # what continues a prefix ends where the demonstration does
+    assert 0.5 < read / 100 < 0.95  # the window opens from 0.95 to 0.5
+
+
+def test_memory_by_hand():
+    p = SHAPE.parameters
+    run = run_config(method="rft")
+    parts = memory.training(run, SHAPE, get_method(run), "cpu", longest=64)
+    assert (parts["weights"], parts["gradients"], parts["AdamW"]) == (4 * p, 4 * p, 8 * p)
+    assert parts["rollout: cache"] == 16 * 64 * SHAPE.cache_bytes(4)  # four groups of four
+    # two normed states, their inputs, qkv, attention, three of the MLP; and joined weights of the products
+    assert parts["activations"] == 4 * 256 * 2 * (4 * 8 + 16 + 8 + 3 * 16) + 4 * 2 * 8 * (16 + 32)
+    spread = {"nodes": 1, "processes_per_node": 4, "zero": 3}
+    run = run_config(method="rft", dtype="bfloat16", part_norms_every=0, parallel=spread)
+    parts = memory.training(run, SHAPE, get_method(run), "cuda")
+    assert (parts["weights"], parts["gradients"], parts["AdamW"]) == (p / 2, p, 2 * p)
+    assert parts["fp32 weights of ZeRO"] == p
+    first = run_config(method="prefix_rft", demos="x")
+    assert memory.training(first, SHAPE, get_method(first))["gradients of the prefix part"] == 8 * p
+
+
+MEASURE = """
+import json, resource
+import prefix_rft.__main__
+import numpy as np
+from transformers import LlamaConfig, LlamaForCausalLM
+from prefix_rft import memory, shapes
+from prefix_rft.learner import Learner
+from prefix_rft.methods import get_method
+from tests.small import episode, run_config
+shape = dict(vocab_size=8000, hidden_size=384, intermediate_size=1024, num_hidden_layers=8, num_attention_heads=6)
+config = LlamaConfig(**shape, num_key_value_heads=2, max_position_embeddings=1024, tie_word_embeddings=False)
+run = run_config(method="sft", demos="x", batch_prompts=6, minibatch_prompts=None, micro_tokens=3072, optimizer={"lr": 1e-4})
+method, rng = get_method(run), np.random.default_rng(0)
+ids = lambda n: rng.integers(2, 8000, n).tolist()
+episodes = [episode(i, ids(32), ids(480), [], 1.0, sample=False) for i in range(6)]
+learner = Learner(LlamaForCausalLM(config).eval(), run, 2)
+for _ in range(2):
+    learner.update(episodes, method.weigh(episodes))
+parts = memory.training(run, shapes.of_values(config.to_dict()), method, "cpu", longest=512)
+print(json.dumps([resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, memory.peak(parts)]))
+"""
+
+
+def test_estimate_brackets_the_measured_peak():
+    """Two updates of a model of 19 million parameters in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", MEASURE], cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    measured, estimated = json.loads(done.stdout.splitlines()[-1])
+    assert 0.75 * measured < estimated < 1.25 * measured, (measured / GIB, estimated / GIB)
+
+
+def test_a_run_that_does_not_fit_is_refused_before_a_weight_is_read(tmp_path):
+    values = dict(
+        vocab_size=152064, hidden_size=3584, intermediate_size=18944, num_hidden_layers=28, model_type="qwen2"
+    )
+    values |= dict(num_attention_heads=28, num_key_value_heads=4)
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    run = run_config(method="rft")
+    with pytest.raises(UserError) as e:
+        memory.refuse_too_little("config/x.yaml", run, get_method(run), tmp_path, "cpu", have=24 * GIB)
+    message = str(e.value)
+    assert message.startswith("config/x.yaml: training needs about 16") and "has 24.0 (GiB: AdamW 56.7" in message
+    assert "\n" not in message
+    memory.refuse_too_little("config/x.yaml", run, get_method(run), tmp_path, "cpu", have=200 * GIB)
+    (tmp_path / "config.json").write_text("{}")  # nothing is known of it
+    memory.refuse_too_little("config/x.yaml", run, get_method(run), tmp_path, "cpu", have=1)
+
+
+def test_preset_tiny_is_never_refused():
+    tiny = shapes.Shape(layers=4, width=96, heads=6, kv_heads=6, mlp=256, vocabulary=64)  # larger than its models
+    for name in run_names(ROOT / "config/tiny"):
+        run = load_run(ROOT / f"config/tiny/{name}.yaml")
+        assert memory.peak(memory.training(run, tiny, get_method(run), "cpu")) < 1.5 * GIB
+
+
+@pytest.mark.parametrize("preset", ["paper-7b", "paper-1.5b", "paper-llama"])
+def test_runs_of_the_paper_presets_fit_their_gpus_and_have_a_price(preset, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    hardware = cost.load_hardware("h100")
+    prices = cost.Preset(ROOT / "config" / preset, hardware)
+    for name in run_names(ROOT / "config" / preset):
+        job = prices.train(load_run(ROOT / f"config/{preset}/{name}.yaml"), name)
+        assert job.memory < 0.95 * hardware.memory_gib * GIB, name
+        assert job.gpus == 8 and 0.1 < job.seconds / 3600 < 100, name
+
+
+def test_a_plan_becomes_jobs_and_the_command_a_table(monkeypatch, capsys):
+    text = "x\n[time]\nrule train:\n    input: a\n    wildcards: run=prefix_rft, seed=0\n    x: y\nlocalrule all:\n    input: b\n"
+    assert cost.read_plan(text) == [("train", {"run": "prefix_rft", "seed": "0"}), ("all", {})]
+    monkeypatch.chdir(ROOT)
+    plan = [("train", {"run": "prefix_rft", "seed": s}) for s in "012"] + [("table_benchmarks", {})]
+    plan += [("evaluate_on_benchmark", {"kind": "eval", "run": "prefix_rft", "seed": "0", "benchmark": "aime24"})]
+    plan += [("evaluate_base_on_benchmark", {"kind": "pass_at_k", "base": "base", "seed": "0", "benchmark": "aime25"})]
+    monkeypatch.setattr(cost, "planned", lambda preset, target: plan)
+    parser = argparse.ArgumentParser()
+    cost.add_arguments(parser)
+    cost.main(parser.parse_args(["--preset", "paper-7b", "--target", "figure_2"]))
+    shown = capsys.readouterr().out
+    assert "| train prefix_rft " in shown and "| evaluate prefix_rft " in shown and "| sample for pass@k base " in shown
+    assert "Assumed, not measured" in shown and "too much" not in shown
+    cost.main(parser.parse_args(["--config", "config/paper-7b/prefix_rft.yaml"]))
+    assert "Seconds a step: rollout" in capsys.readouterr().out
+    with pytest.raises(UserError, match="--hardware x: config/hardware.yaml has h100"):
+        cost.main(parser.parse_args(["--config", "config/paper-7b/rft.yaml", "--hardware", "x"]))
