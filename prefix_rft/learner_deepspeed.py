@@ -66,12 +66,16 @@ class DeepSpeedLearner(Learner):
         self.buffers = {k: v for k, v in self.model.state_dict().items() if self.keys[k] is None}
         self.ordered = [(names[id(p)], p) for g in self.optimizer.param_groups for p in g["params"]]
         self.groups = self.optimizer.state_dict()["param_groups"]  # of a plain AdamW: what checkpoints have
+        # DeepSpeed makes its fp32 weights of those in bfloat16, which would round a model that was trained in fp32
+        exact = [p.detach().cpu().clone() for _, p in self.ordered] if run.dtype == "bfloat16" else []
         inner = _Pass(self.forward, self.temperature)
         if self.stage == 3:
             deepspeed.zero.register_external_parameter(inner.head, self.model.get_output_embeddings().weight)
         self.engine, *_ = deepspeed.initialize(
             model=inner, optimizer=self.optimizer, config=self._config(), dist_init_required=False
         )
+        for value, (_, p) in zip(exact, self.ordered if exact else (), strict=True):
+            deepspeed.utils.safe_set_full_fp32_param(p, value.to(device))
         self.steps = 0  # of AdamW: updates that had a gradient
         self._last = True
 

@@ -89,7 +89,7 @@ def test_activation_checkpointing_changes_no_gradient(model):
         forward = None if checkpointing else TransformersForward(own)
         learner = Learner(own, run, 1, forward=forward)
         count = []
-        own.base_model.layers[0].mlp.register_forward_hook(lambda *_, count=count: count.append(1))
+        own.base_model.layers[0].mlp.register_forward_pre_hook(lambda *_, count=count: count.append(1))
         episodes = [episode(i, [4, 5 + i], [7, 8, 9 + i], [], 1.0, sample=False) for i in range(3)]
         learner.gradients(episodes, get_method(run).weigh(episodes))
         gradients.append(torch.cat([p.grad.reshape(-1) for p in own.parameters()]))
