@@ -37,7 +37,7 @@ from . import Completion, Sampling
 log = logging.getLogger(__name__)
 PROBE = 64  # tokens of the probe text
 # Most by which the probe's log-probs may differ on average, and how far the learner's must move for the engine's to have to move too.
-AGREE = {"float32": 1e-3, "bfloat16": 1e-1}
+AGREE = {"float32": 1e-3, "bfloat16": 0.2}
 MOVED = {"float32": 1e-5, "bfloat16": 1e-3}
 LAST_WORDS = 25  # lines of an engine's log that are shown when it fails
 
