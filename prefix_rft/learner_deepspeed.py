@@ -20,6 +20,7 @@ import logging
 import math
 import os
 import warnings
+from collections import defaultdict
 
 import torch
 
@@ -28,6 +29,7 @@ from .learner import Learner, checkpoint_activations, learning_rate
 from .logprobs import logprobs
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+RUN, FURTHER = "run", "further"  # the two AdamW
 
 
 class _Head(torch.nn.Module):
@@ -56,7 +58,7 @@ class _Pass(torch.nn.Module):
 class DeepSpeedLearner(Learner):
     """ranks: see `distributed.Ranks`; the rest as in `Learner`. Everything but the properties is called by all ranks together."""
 
-    def __init__(self, model, run, total_updates, device="cpu", reference=False, ranks=None):
+    def __init__(self, model, run, total_updates, device="cpu", reference=False, ranks=None, further=None):
         deepspeed = import_deepspeed(device)
         self.ranks, self.deepspeed, self.stage = ranks, deepspeed, run.parallel.zero
         super().__init__(model, run, total_updates, device, reference=reference)
@@ -76,7 +78,9 @@ class DeepSpeedLearner(Learner):
         )
         for value, (_, p) in zip(exact, self.ordered if exact else (), strict=True):
             deepspeed.utils.safe_set_full_fp32_param(p, value.to(device))
-        self.steps = 0  # of AdamW: updates that had a gradient
+        # DeepSpeed has one optimizer. Two AdamW that differ in learning rate are two sets of moments, which it gets in turn.
+        self.further, self.using, self.put_by = further, RUN, {}
+        self.counts = {RUN: 0, FURTHER: 0}  # updates that had a gradient
         self._last = True
 
     def _config(self):
@@ -141,6 +145,7 @@ class DeepSpeedLearner(Learner):
     def _apply(self, optimizer, cfg, place):
         lr = learning_rate(cfg, place, self.total_updates)
         norm = 0.0
+        self._use(RUN if optimizer is self.optimizer else FURTHER)
         if self.has_gradient:  # all ranks know it
             for group in self.engine.optimizer.param_groups:
                 group["lr"] = lr
@@ -148,8 +153,20 @@ class DeepSpeedLearner(Learner):
             norm = float(self.engine.get_global_grad_norm())
             if not math.isfinite(norm) or norm < 0:
                 raise FloatingPointError(f"gradient norm is {norm} at update {self.updates}")
-            self.steps += 1
+            self.counts[self.using] += 1
         return {"lr": lr, "grad_norm": norm}
+
+    @property
+    def steps(self):
+        """Of the AdamW in use."""
+        return self.counts[self.using]
+
+    def _use(self, which):
+        """Give the optimizer the moments of the run's AdamW or of the further one."""
+        if which != self.using:
+            inner = self.engine.optimizer.optimizer
+            self.put_by[self.using] = inner.state
+            inner.state, self.using = self.put_by.pop(which, None) or defaultdict(dict), which
 
     def full_weights(self):
         return self.deepspeed.zero.GatheredParameters(list(self.model.parameters()), enabled=self.stage == 3)
@@ -175,44 +192,57 @@ class DeepSpeedLearner(Learner):
 
     def state_dict(self):
         """As that of `Learner`, on rank 0; the other ranks get None but take part."""
-        utils = self.deepspeed.utils
-        self._link_moments()
-        weights = self.weights()
-        moments = {
-            m: self._whole(lambda p, m=m: utils.safe_get_full_optimizer_state(p, m)) for m in MOMENTS if self.steps
+        further = self._optimizer_state(FURTHER) if self.further else None
+        optimizer, weights = self._optimizer_state(RUN), self.weights()
+        if not self.ranks.first:
+            return None
+        return {
+            "model": weights,
+            "optimizer": optimizer,
+            "further": further,
+            "updates": self.updates,
+            "trained_tokens": self.trained_tokens,
+            "scored_tokens": self.scored_tokens,
         }
+
+    def _optimizer_state(self, which):
+        """As that of AdamW, on rank 0; the other ranks get None."""
+        self._use(which)
+        self._link_moments()
+        get = self.deepspeed.utils.safe_get_full_optimizer_state
+        moments = {m: self._whole(lambda p, m=m: get(p, m)) for m in MOMENTS if self.steps}
         if not self.ranks.first:
             return None
         state = {}
         for number, (name, _) in enumerate(self.ordered if self.steps else ()):
             state[number] = {"step": torch.tensor(float(self.steps))} | {m: moments[m][name] for m in MOMENTS}
         lr = self.engine.optimizer.param_groups[0]["lr"]
-        return {
-            "model": weights,
-            "optimizer": {"state": state, "param_groups": [g | {"lr": lr} for g in self.groups]},
-            "further": None,
-            "updates": self.updates,
-            "trained_tokens": self.trained_tokens,
-            "scored_tokens": self.scored_tokens,
-        }
+        return {"state": state, "param_groups": [g | {"lr": lr} for g in self.groups]}
+
+    def _load_optimizer_state(self, which, moments):
+        self._use(which)
+        self.counts[which] = int(moments[0]["step"]) if moments else 0
+        if moments:
+            self._make_moments()
+            self._link_moments()
+            for number, (_, p) in enumerate(self.ordered):
+                for m in MOMENTS:
+                    value = moments[number][m].to(self.device)
+                    self.deepspeed.utils.safe_set_full_optimizer_state(p, value, m)
 
     def load_state_dict(self, state):
         utils = self.deepspeed.utils
         names = {n: k for k, n in self.keys.items() if n is not None}
-        moments = state["optimizer"]["state"]
-        self.steps = int(moments[0]["step"]) if moments else 0
-        if self.steps:
-            self._make_moments()
-            self._link_moments()
+        if self.further:
+            self._load_optimizer_state(FURTHER, state["further"]["state"])
+        self._load_optimizer_state(RUN, state["optimizer"]["state"])
         with torch.no_grad():
-            for number, (name, p) in enumerate(self.ordered):
+            for name, p in self.ordered:
                 value = state["model"][names[name]].to(self.device)
                 with self.deepspeed.zero.GatheredParameters([p], modifier_rank=0, enabled=self.stage == 3):
                     if self.stage < 3 or self.ranks.first:
                         p.data.copy_(value)
                 utils.safe_set_full_fp32_param(p, value.float())
-                for m in MOMENTS if self.steps else ():
-                    utils.safe_set_full_optimizer_state(p, moments[number][m].to(self.device), m)
         self.updates = state["updates"]
         self.trained_tokens, self.scored_tokens = state["trained_tokens"], state["scored_tokens"]
 

@@ -116,14 +116,14 @@ class Trainer:
         parameters = sum(p.numel() for p in model.parameters())
         self.body_parameters = parameters - model.get_input_embeddings().weight.numel()
         updates, reference = self.steps * (run.batch_prompts // self.minibatch), self.method.uses_reference
+        further = self.method.further_optimizer()
         if run.parallel.zero is None:
-            further = self.method.further_optimizer()
             self.learner = Learner(model, run, updates, self.device, reference=reference, further=further)
         else:
             from .learner_deepspeed import DeepSpeedLearner
 
             with self.ranks.phase("start of DeepSpeed"):
-                self.learner = DeepSpeedLearner(model, run, updates, self.device, reference, self.ranks)
+                self.learner = DeepSpeedLearner(model, run, updates, self.device, reference, self.ranks, further)
         self.model = self.learner.model
         self.engine = None
         if self.method.samples:
@@ -188,7 +188,8 @@ class Trainer:
                 outs.append(self.learner.update(mini, streams[-1], part_norms=norms))
         further = []
         while batch := self.method.further_batch():
-            further.append(self.learner.further_update(batch, ce_streams(batch)))
+            with self.ranks.phase(f"further update, step {t}"):
+                further.append(self.learner.further_update(batch, ce_streams(batch)))
         clock.append(time.perf_counter())
         if self.engine:
             with self.ranks.phase(f"sync of the rollout engine, step {t}"), self.learner.full_weights():

@@ -8,6 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from prefix_rft import base_hub
 from prefix_rft.benchmarks import Benchmark, Benchmarks
 from prefix_rft.config import Run, describe
+from prefix_rft.cost import Expected, Hardware
 from prefix_rft.demo_filters import MathDemosConfig
 from prefix_rft.evaluate import Evaluation
 from prefix_rft.io import write_text
@@ -27,6 +28,8 @@ Made from the code by `python scripts/configuration_docs.py`. A key that is not 
 * `config/ablations.yaml`, `config/<preset>/ablations.yaml`: runs that differ from one of those in a few keys
   ([how](../workflow/README.md)).
 * `config/<preset>/setup/`: data, base models, demonstration sets, evaluation; benchmarks, teachers and subsets of the paper presets.
+* `config/hardware.yaml`: what `python -m prefix_rft cost` reckons with; sizes in `expected`, GPUs in `parallel`, main memory and time in
+  `resources` of `preset.yaml`.
 * `config/benchmarks.yaml`: the table of benchmarks, an entry each. `config/templates/`: prompt templates.
 * `config/<preset>/smoke.yaml`: sections that win with `smoke=true`: `run`, `run_<method>`, `data`, `base`, `demos`, `evaluation`,
   `probe`, `benchmarks`, `teachers`, `subsets`, `ablations`, `preset`.
@@ -50,7 +53,9 @@ SECTIONS = [
     ("Demonstrations from a model: `setup/teachers/<name>.yaml`", TeacherConfig),
     ("Base models from the hub: `setup/bases/<name>.yaml`", base_hub.BaseConfig),
     ("An entry of `config/benchmarks.yaml`", Benchmark),
-    ("How benchmarks are sampled: `setup/benchmarks.yaml`", Benchmarks),
+    ("How benchmarks are sampled: `setup/benchmarks.yaml`, and `setup/pass_at_k.yaml` beside it", Benchmarks),
+    ("Assumed sizes: `expected` in `preset.yaml` of the paper presets", Expected),
+    ("An entry of `config/hardware.yaml`", Hardware),
 ]
 
 

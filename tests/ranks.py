@@ -21,10 +21,11 @@ from prefix_rft.forward.transformers import TransformersForward
 from prefix_rft.learner import Learner
 from prefix_rft.learner_deepspeed import DeepSpeedLearner
 from prefix_rft.methods import get_method
+from prefix_rft.methods.base import ce_streams, whole
 
 STEPS = 10
 SFT, PREFIX = {"method": "sft", "demos": "d"}, {"method": "prefix_rft", "demos": "d"}
-OTHERS = ("rft", "luffy", "srft", "hpt", "chord", "uft", "rl_with_sft", "drpo")
+OTHERS = ("relift", "rft", "luffy", "srft", "hpt", "chord", "uft", "rl_with_sft", "drpo")
 
 
 def cases():
@@ -61,6 +62,11 @@ def batch(method, prompts, rng, progress):
     return out
 
 
+def whole_of(episode):
+    problem = episode.start.problem
+    return Episode(episode.group, whole(problem, problem.demos[0]), [], np.zeros(0), True, reward=1.0)
+
+
 def train(learner, run, prompts, steps):
     """Losses and gradient norms of `steps` updates; pi_old is scored before each second one, so that ratios differ from 1."""
     method, losses, norms = get_method(run), [], []
@@ -71,8 +77,13 @@ def train(learner, run, prompts, steps):
             if method.uses_reference:
                 learner.score_reference(episodes)
         out = learner.update(episodes, method.weigh(episodes, t / steps, np.random.default_rng([1, t])))
-        losses.append(out["rl_loss"] + out["ce_loss"])
-        norms.append(out["grad_norm"])
+        outs = [out]
+        if learner.further:  # two AdamW in turn
+            demos = [whole_of(e) for e in episodes[:: run.rollout.group_size]]
+            outs.append(learner.further_update(demos, ce_streams(demos)))
+        for out in outs:
+            losses.append(out["rl_loss"] + out["ce_loss"])
+            norms.append(out["grad_norm"])
     return losses, norms
 
 
@@ -83,15 +94,15 @@ def main(out, word=""):
         if word not in name:
             continue
         run = run_config(**{"part_norms_every": 0} | changes)
-        uses_reference = get_method(run).uses_reference
+        uses_reference, further = get_method(run).uses_reference, get_method(run).further_optimizer()
         own_model = model()
         forward = TransformersForward(
             own_model
         )  # the model's own, as the ranks use it; without activation checkpointing
-        one = Learner(own_model, run, steps, forward=forward, reference=uses_reference)
+        one = Learner(own_model, run, steps, forward=forward, reference=uses_reference, further=further)
         losses, norms = train(one, run, prompts, steps)
         run = dataclasses.replace(run, parallel=dataclasses.replace(run.parallel, processes_per_node=2, zero=stage))
-        several = DeepSpeedLearner(model(), run, steps, "cpu", uses_reference, ranks)
+        several = DeepSpeedLearner(model(), run, steps, "cpu", uses_reference, ranks, further)
         losses_ranks, norms_ranks = train(several, run, prompts, steps)
         weights = several.weights()
         several.engine.destroy()

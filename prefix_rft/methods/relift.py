@@ -36,14 +36,6 @@ class ReLIFT(Method):
         super().__init__(run)
         self.buffer = []  # [(Problem, Demonstration)], oldest first
 
-    @classmethod
-    def check(cls, run):
-        if run.parallel.zero is not None:
-            raise ValueError(
-                f"method: relift does not go with parallel.zero = {run.parallel.zero}: its updates on demonstrations have an AdamW"
-                " of their own, and DeepSpeed holds one; train in one process"
-            )
-
     def compose(self, problem, progress, rng):
         return plain(problem, self.group_size)
 
