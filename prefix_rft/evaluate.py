@@ -40,7 +40,9 @@ class Evaluation:
     seed: int = opt(0, "seed of sampling; combined with the run's seed", ge=0)
     engine: str = opt("native", "what samples the responses", choices=ENGINES)
     vllm: Vllm | None = opt(None, "options of engine vllm", identity=False)
-    max_rows: int = opt(512, "rows decoded at once; changes memory and speed, never the samples (vllm: by rounding only)", ge=1)
+    max_rows: int = opt(
+        512, "rows decoded at once; changes memory and speed, never the samples (vllm: by rounding only)", ge=1
+    )
 
     def __post_init__(self):
         for key in ("temperatures", "splits"):

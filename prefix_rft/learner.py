@@ -190,7 +190,9 @@ class Learner:
                     whole = bool(is_prefix[at].all())  # whole demonstrations have no other part
                     parts = [(prefix_grads, loss)]
                     if match_grads:
-                        other, _ = rl_terms(logp, before, match[at], surrogate[at], streams.gamma, clip)  # prefix tokens alone count
+                        other, _ = rl_terms(
+                            logp, before, match[at], surrogate[at], streams.gamma, clip
+                        )  # prefix tokens alone count
                         parts.insert(0, (match_grads, other / streams.rl_count))
                     for totals, part in parts:
                         last = part is loss and whole

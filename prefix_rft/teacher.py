@@ -32,7 +32,9 @@ class TeacherConfig:
     engine: str = opt("native", "what samples the solutions", choices=ENGINES)
     vllm: Vllm | None = opt(None, "options of engine vllm", identity=False)
     dtype: str = opt("float32", "dtype of the model", choices=("float32", "bfloat16"))
-    max_rows: int = opt(512, "rows decoded at once; changes memory and speed, never the samples (vllm: by rounding only)", ge=1)
+    max_rows: int = opt(
+        512, "rows decoded at once; changes memory and speed, never the samples (vllm: by rounding only)", ge=1
+    )
     save_rows: int = opt(4096, "solutions between two saves: what a kill can cost; never changes the samples", ge=1)
 
 
