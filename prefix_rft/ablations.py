@@ -103,12 +103,12 @@ def files(folder) -> list[Path]:
 
 
 def read_ablations(folder, override=None) -> dict[str, Ablation]:
-    """The ablations of the preset in `folder`, by name without the prefix. `override`: its section `ablations` is merged in; a run
-    whose value is null there is left out. Raises `UserError` for what could not be trained."""
+    """The ablations of the preset in `folder`, by name without the prefix: those of all presets, with its own file merged in, and with
+    the section `ablations` of `override`. A run whose value is null is left out. Raises `UserError` for what could not be trained."""
     folder, values, where = Path(folder), {}, {}
     for file in files(folder):
-        for name, spec in read_yaml(file).items():
-            values[name], where[name] = spec, file
+        own = read_yaml(file)
+        values, where = merge(values, own), where | dict.fromkeys(own, file)
     values = merge(values, (read_yaml(override).get("ablations") or {}) if override else {})
     ordinary = run_names(folder)
     out = {}

@@ -38,7 +38,15 @@ def test_learning_rates_are_those_that_validation_chose(root):
 
 
 @pytest.mark.parametrize(
-    "page", ["README.md", "docs/status.md", "docs/findings.md", "docs/methods.md", "docs/adding_a_method.md", "docs/deepspeed.md"]
+    "page",
+    [
+        "README.md",
+        "docs/status.md",
+        "docs/findings.md",
+        "docs/methods.md",
+        "docs/adding_a_method.md",
+        "docs/deepspeed.md",
+    ],
 )
 def test_links_lead_somewhere(root, page):
     text = (root / page).read_text()

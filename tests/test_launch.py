@@ -25,7 +25,7 @@ def test_one_process_is_plain_python():
 
 
 def test_processes_of_one_node_are_torchruns():
-    assert launcher(a_run(1, 8)) == "torchrun --standalone --nproc-per-node 8 -m --"
+    assert launcher(a_run(1, 8)) == "torchrun --standalone --nproc-per-node 8 --shutdown-timeout 600 -m --"
 
 
 def test_several_nodes_start_one_torchrun_each():

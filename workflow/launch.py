@@ -4,6 +4,7 @@
 """
 
 # a port of the first node; jobs that share a node have other numbers, so nearly always other ports
+PATIENCE = "--shutdown-timeout 600"  # seconds that ranks have for a checkpoint between SIGTERM and SIGKILL
 PORT = "$((20000 + SLURM_JOB_ID % 10000))"
 
 
@@ -21,12 +22,12 @@ def launcher(run) -> str:
     nodes, processes = ranks(run)
     if nodes == 1:
         # after --, torchrun takes no option of the trainer's for one of its own
-        return "python -m" if processes == 1 else f"torchrun --standalone --nproc-per-node {processes} -m --"
+        return "python -m" if processes == 1 else f"torchrun --standalone --nproc-per-node {processes} {PATIENCE} -m --"
     return (
         # the whole of the job's memory and GPUs, and no binding to a single core
         f"srun --jobid ${{SLURM_JOB_ID:?parallel.nodes = {nodes}: several nodes need --profile slurm, see docs/cluster.md}}"
         f" --nodes {nodes} --ntasks {nodes} --ntasks-per-node 1 --mem 0 --cpu-bind none --kill-on-bad-exit=1"
-        f" python -m scripts.pass_warning torchrun --nnodes {nodes} --nproc-per-node {processes}"
+        f" python -m scripts.pass_warning torchrun --nnodes {nodes} --nproc-per-node {processes} {PATIENCE}"
         f" --rdzv-backend c10d --rdzv-id $SLURM_JOB_ID --rdzv-endpoint $(hostname):{PORT} -m --"
     )
 
