@@ -214,5 +214,5 @@ def test_smoke_of_the_other_presets_ends_in_figures(copy, preset):
     else:
         assert shape["model_type"] == "qwen2" and shape["tie_word_embeddings"]
         assert shape["rope_parameters"]["rope_theta"] == 40000
-        steps = sorted(p.name for p in (results / "runs/analysis_rft/seed0/snapshots").iterdir())
+        steps = sorted(p.name for p in (results / "runs/analysis_rft/seed0/snapshots").glob("step-*"))
         assert steps == ["step-000000", "step-000001", "step-000002"]
