@@ -95,6 +95,11 @@ def test_fast_path_never_contradicts_math_verify(math, pair):
         assert slow in (fast[0], None), (pair, fast, slow)
 
 
+def test_a_number_right_after_a_bracket_is_left_to_math_verify():
+    assert compare("x = (1) 0^2", "x = (0) 0^2") is None and compare("(2)3", "6") is None
+    assert compare("(2)3", "7") == (False, "different numbers")
+
+
 def test_arithmetic_with_infinity_is_left_to_math_verify():
     assert compare("0.01", r"\sqrt{\infty^2}") is None and compare("3", r"2\infty") is None
     assert compare("3", r"-\infty") == (False, "different values")
