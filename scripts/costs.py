@@ -1,7 +1,8 @@
 """What every target costs, from the `benchmark:` files of a results folder: python scripts/costs.py results/tiny docs/costs.md [TARGET ...]
 
 Which jobs a target consists of is asked of Snakemake (`snakemake -n --forceall TARGET`), so the table needs no list of its own. CPU time is
-the sum over jobs, whatever ran beside them; a job that has no benchmark yet is counted as missing.
+the sum over jobs, whatever ran beside them; a job that has no benchmark yet is counted as missing. Snakemake samples the CPU time of a long
+job every 30 seconds and so misses its end; a training counts its own in its run.json, and the greater of the two is taken.
 """
 
 import argparse
@@ -15,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from prefix_rft.ablations import PREFIX, read_ablations
 from prefix_rft.errors import UserError
-from prefix_rft.io import write_text
+from prefix_rft.io import read_json, write_text
 from prefix_rft.tables import markdown
 
 
@@ -40,9 +41,23 @@ def seconds(path: Path):
     with open(path, newline="") as f:
         rows = list(csv.DictReader(f, delimiter="\t"))
     try:
-        return float(rows[-1]["cpu_time"]), float(rows[-1]["s"])
+        sampled, wall = float(rows[-1]["cpu_time"]), float(rows[-1]["s"])
     except (IndexError, KeyError, ValueError) as e:
         raise UserError(f"{path}: is no benchmark file of Snakemake (columns s and cpu_time)") from e
+    return max(sampled, counted(path)), wall
+
+
+def counted(path: Path) -> float:
+    """The CPU seconds that a training counted itself, from the run.json that belongs to its benchmark file; 0 for another job."""
+    rule, *rest = path.name.removesuffix(".tsv").split(".")
+    folder = {"train": "runs", "train_grid": "lr_grid"}.get(rule)
+    if folder is None:
+        return 0.0
+    run, *rate, seed = re.fullmatch(r"(\w+?)(?:\.(lr[\d.e-]+))?\.(seed\d+)", ".".join(rest)).groups()
+    record = path.parents[1].joinpath(folder, run, *filter(None, rate), seed, "run.json")
+    if not record.exists():
+        return 0.0
+    return float(read_json(record)["budget"]["cpu_seconds"])
 
 
 def cost(files, already=()):

@@ -12,7 +12,7 @@ from prefix_rft import claims, figures, paper_claims, paper_tables, published, t
 from prefix_rft.config import load
 from prefix_rft.errors import UserError
 from prefix_rft.figures import Context
-from prefix_rft.io import read_json, read_parquet
+from prefix_rft.io import read_json, read_parquet, write_json
 from prefix_rft.probes import change, hardest, trajectories
 from prefix_rft.study import load_study
 from scripts import costs
@@ -250,12 +250,20 @@ def test_costs_are_read_from_benchmark_files(tmp_path):
     text = "rule a:\n    benchmark: x/train.a.tsv\nrule b:\n    benchmark: x/b.tsv\nrule a:\n    benchmark: x/train.a.tsv\n"
     assert costs.benchmarks(text) == ["x/train.a.tsv", "x/b.tsv"]
     head = "s\th:m:s\tmax_rss\tcpu_time\n"
-    (tmp_path / "train.a.tsv").write_text(head + "100\t0:01:40\t5\t60\n")
-    (tmp_path / "b.tsv").write_text(head + "10\t0:00:10\t5\t6\n")
-    files = [str(tmp_path / f) for f in ("train.a.tsv", "b.tsv", "none.tsv")]
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    (folder / "train.a.seed0.tsv").write_text(head + "100\t0:01:40\t5\t60\n")
+    (folder / "b.tsv").write_text(head + "10\t0:00:10\t5\t6\n")
+    files = [str(folder / f) for f in ("train.a.seed0.tsv", "b.tsv", "none.tsv")]
     found = costs.cost(files, already=[files[1]])
     assert found == {"jobs": 3, "trainings": 1, "cpu": 66, "further_cpu": 60, "longest": 100, "missing": 1}
     assert "| `t`" in costs.table({"t": found}) and " 1.1 |" in costs.table({"t": found})
+    # Snakemake missed the last half minute; the training did not
+    write_json(tmp_path / "runs" / "a" / "seed0" / "run.json", {"budget": {"cpu_seconds": 85.0}})
+    assert costs.cost(files)["cpu"] == 91
+    (folder / "train_grid.a.lr0.00025.seed1.tsv").write_text(head + "100\t0:01:40\t5\t60\n")
+    write_json(tmp_path / "lr_grid" / "a" / "lr0.00025" / "seed1" / "run.json", {"budget": {"cpu_seconds": 88.0}})
+    assert costs.counted(folder / "train_grid.a.lr0.00025.seed1.tsv") == 88
 
 
 def test_context_reads_another_study(made):
