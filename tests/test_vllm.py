@@ -11,6 +11,8 @@ import pytest
 import torch
 import yaml
 from small import RUN, make_world, small_model, small_qwen
+from test_deepspeed import command as on_ranks
+from test_deepspeed import finish
 from test_train import command
 
 from prefix_rft.__main__ import main
@@ -263,6 +265,22 @@ def test_a_run_whose_engine_is_killed_ends_with_its_phase_and_a_retry_goes_on(wo
         print(f"resumed run has the same bits as the one that was never stopped: {same}")
     for a, b in zip(expected, rows, strict=True):
         assert a["reward"] == pytest.approx(b["reward"], abs=0.2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_two_ranks_under_zero_3_with_an_engine_each(world, tmp_path, dtype):
+    """The paper presets' way to train: weights that lie in shares on the ranks are gathered for each engine and its probe. Random numbers
+    of a rollout depend on its place in the batch alone, so that one process with one engine has the same rewards."""
+    changes = HYBRID | {"dtype": dtype, "reward_noise": 0.5}
+    finish(on_ranks(world, tmp_path, changes, ranks=0, out="one"))
+    finish(on_ranks(world, tmp_path, changes, zero=3))
+    one, out = (read_jsonl(tmp_path / name / "metrics.jsonl") for name in ("one", "out"))
+    assert [r["step"] for r in out] == list(range(6)) and any(r["grad_norm"] > 0 for r in out)
+    bound = {"float32": 1e-3, "bfloat16": 0.2}[dtype]
+    assert all(r["mismatch"] < bound for r in out)
+    assert all(r["probe_mismatch"] < bound for r in read_jsonl(tmp_path / "out" / "timing.jsonl"))
+    # the first step is before any difference of rounding
+    assert out[0]["reward"] == one[0]["reward"] and out[0]["loss"] == pytest.approx(one[0]["loss"], abs=bound)
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,12 @@ SEPARATE = "prefix_rft_packed"  # name of the attention below among those of tra
 FAMILIES = ("llama", "qwen2", "qwen3")
 
 
-def separate_attention(module, query, key, value, attention_mask, dropout=0.0, scaling=None, lengths=(), **kwargs):
-    """query [1, heads, N, D], key and value [1, kv heads, N, D]: sequences of `lengths` one after another -> [1, N, heads, D]."""
+def separate_attention(module, query, key, value, attention_mask, dropout=0.0, scaling=None, lengths=None, **kwargs):
+    """query [1, heads, N, D], key and value [1, kv heads, N, D]: sequences of `lengths` one after another (unset: one sequence, as in a
+    plain call of the model) -> [1, N, heads, D]."""
     grouped = query.shape[1] != key.shape[1]
     parts, end = [], 0
-    for length in lengths:
+    for length in lengths or [query.shape[2]]:
         start, end = end, end + length
         q, k, v = (x[:, :, start:end] for x in (query, key, value))
         parts.append(F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=grouped))
