@@ -4,7 +4,7 @@ r"""Which answers are equal or different beyond doubt, in microseconds: the fast
 holds however math-verify reads the two texts:
 
 * True for equal texts, texts that are equal once spelling that LaTeX ignores is gone (spaces, \left, \dfrac ...), and equal
-  rational numbers.
+  numbers and fractions of two. Equal values of longer expressions are left to math-verify.
 * False for expressions whose values differ. An expression is read as arithmetic with letters, and each letter stands for a fixed
   number that nothing else gives; expressions that are equal by any rule of algebra are equal for these numbers too. Two
   tuples differ where elements in one place differ; anything else with elements is taken as the set of them, as equal ones have
@@ -23,6 +23,9 @@ from .answers import clean
 CLOSE = 1e-3  # math-verify rounds decimals to six places; what is closer than this is left to it
 LONGEST = 200  # characters; longer expressions are left to math-verify
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,17}|[1-9]\d{0,2}(?:,\d{3}){1,5})(?:\.\d{1,12})?")
+_PLAIN = re.compile(  # a number or a fraction of two
+    rf"{_NUMBER.pattern}|-?\d{{1,15}}/\d{{1,15}}|-?\\frac\s*(?:\d\d(?!\d)|\{{\s*-?\d{{1,15}}\s*\}}\s*\{{\s*\d{{1,15}}\s*\}})"
+)
 _GROUPED = re.compile(r"\d,\d{3}(?!\d)")
 _BASED = re.compile(r"(\d{1,15})_(?:(\d)|\{(\d{1,2})\})")
 _PERCENT = re.compile(r"(-?\d{1,15}(?:\.\d{1,12})?)\s*\\?%")
@@ -89,10 +92,7 @@ def compare(given: str, right: str) -> tuple[bool, str] | None:
         if x is None or y is None:
             apart = all(_apart(r, s) or _apart(s, r) for r in a for s in b)
             return (False, "different values") if apart else None
-        product = any(
-            _NUMBER_AFTER_BRACKET.search(text) for text in (given, right)
-        )  # to the eye; math-verify may differ
-        if (unsure or product) and x == y:
+        if x == y and (unsure or not (_PLAIN.fullmatch(given) and _PLAIN.fullmatch(right))):
             return None
     if x == y:
         return True, "equal numbers"
@@ -223,7 +223,6 @@ def _combined(opening, elements):
     return sum(math.sin(3.7 * place) * complex(x) ** 2 + complex(x) for place, x in zip(places, elements, strict=True))
 
 
-_NUMBER_AFTER_BRACKET = re.compile(r"\)\s*\d")
 # infinity as an element by itself: an end of an interval, a whole answer
 _INFINITY = re.compile(r"(?:^|[(\[,]|\\cup)\s*[+-]?\s*\\infty(?=\s*(?:$|[)\],]|\\cup))")
 
@@ -339,10 +338,11 @@ class _Reader:
             else:
                 if slash or (self.kind == "number" and self.tokens[self.at - 1][0] == "number"):
                     raise _Unread  # 3 4 and 1/2x are anybody's guess
-                if self.mixed and self.token == "\\frac" and self.tokens[self.at - 1][0] == "number":
-                    total = total + self.power()
-                else:
-                    total = total * self.power()
+                fraction = self.token == "\\frac" and self.tokens[self.at - 1][0] == "number"
+                factor = self.power()
+                if not fraction and isinstance(total, Fraction) and isinstance(factor, Fraction):
+                    raise _Unread  # math-verify takes 2(3) for 2 + 3, as a mixed number
+                total = total + factor if fraction and self.mixed else total * factor
         return total
 
     def power(self):

@@ -95,9 +95,12 @@ def test_fast_path_never_contradicts_math_verify(math, pair):
         assert slow in (fast[0], None), (pair, fast, slow)
 
 
-def test_a_number_right_after_a_bracket_is_left_to_math_verify():
-    assert compare("x = (1) 0^2", "x = (0) 0^2") is None and compare("(2)3", "6") is None
-    assert compare("(2)3", "7") == (False, "different numbers")
+def test_a_product_of_numbers_without_a_sign_is_left_to_math_verify(math):
+    """It reads 2(3) as a mixed number: 5."""
+    for pair in [("x = (1) 0^2", "x = (0) 0^2"), ("(2)3", "6"), ("(2)3", "7"), ("2(3)", "5"), ("x = 0(1)", "0")]:
+        assert compare(*pair) is None
+    assert math.pool.judge([tuple(map(_typed, ("2(3)", "5")))])[0][0] is True
+    assert compare("1/2", r"\frac{2}{4}")[0] and compare(r"2\frac{1}{3}", "3") == (False, "different values")
 
 
 def test_arithmetic_with_infinity_is_left_to_math_verify():
