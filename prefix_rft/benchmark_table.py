@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from .benchmarks import entry_hash, load_benchmarks, scoring_hash
 from .config import load_run
@@ -88,7 +88,7 @@ def average(matrices):
         reach = np.sqrt(sum(max(i.high - i.mean, i.mean - i.low) ** 2 for i in intervals)) / count
         return mean, float(max(mean - reach, 0)), float(min(mean + reach, 1))
     df = variance**2 / sum(v**2 / d for v, d in parts)
-    reach = stats.t.ppf((1 + LEVEL) / 2, df) * np.sqrt(variance)
+    reach = special.stdtrit(df, (1 + LEVEL) / 2) * np.sqrt(variance)
     return mean, float(max(mean - reach, 0)), float(min(mean + reach, 1))
 
 

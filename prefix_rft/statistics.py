@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import stats
+from scipy import special  # not scipy.stats, whose import takes as long as a small evaluation
 
 REPLICATES = 10_000
 LEVEL = 0.95
@@ -144,12 +144,12 @@ def bootstrap(x, strata=None, *, bounds=(-np.inf, np.inf), replicates=REPLICATES
         by_seed, by_problem = _weights(n_seeds, tuple(strata.tolist()), replicates, seed)
         deviation = ((by_problem @ x.T) * by_seed).sum(1) - mean  # [B]
         spread = deviation.std()
-        t = stats.t.ppf(1 - tail, df)
-        values = mean + deviation * (error / spread if spread else 0) * (t / stats.norm.ppf(1 - tail))
+        t = special.stdtrit(df, 1 - tail)
+        values = mean + deviation * (error / spread if spread else 0) * (t / special.ndtri(1 - tail))
         low, high = np.quantile(values, [tail, 1 - tail])
         low, high = min(low, mean - t * error), max(high, mean + t * error)
-        below = max(((values <= 0).sum() + 1) / (replicates + 1), stats.t.cdf(-mean / error, df))
-        above = max(((values >= 0).sum() + 1) / (replicates + 1), stats.t.cdf(mean / error, df))
+        below = max(((values <= 0).sum() + 1) / (replicates + 1), special.stdtr(df, -mean / error))
+        above = max(((values >= 0).sum() + 1) / (replicates + 1), special.stdtr(df, mean / error))
         p = min(1.0, 2 * min(below, above))
     if bounds[0] < 0 < bounds[1]:
         least = 2.0 ** (1 - np.count_nonzero(x.any(0)))
@@ -181,8 +181,8 @@ def mean_interval(values, level=LEVEL):
     if len(values) < 2:
         return Interval(mean, -np.inf, np.inf, 1.0, len(values), 0)
     error = values.std(ddof=1) / np.sqrt(len(values))
-    reach = stats.t.ppf((1 + level) / 2, len(values) - 1) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, len(values) - 1)) if error > 0 else float(mean == 0)
+    reach = special.stdtrit(len(values) - 1, (1 + level) / 2) * error
+    p = float(2 * special.stdtr(len(values) - 1, -abs(mean) / error)) if error > 0 else float(mean == 0)
     return Interval(mean, float(mean - reach), float(mean + reach), p, len(values), 0)
 
 
