@@ -264,6 +264,8 @@ def test_costs_are_read_from_benchmark_files(tmp_path):
     (folder / "train_grid.a.lr0.00025.seed1.tsv").write_text(head + "100\t0:01:40\t5\t60\n")
     write_json(tmp_path / "lr_grid" / "a" / "lr0.00025" / "seed1" / "run.json", {"budget": {"cpu_seconds": 88.0}})
     assert costs.counted(folder / "train_grid.a.lr0.00025.seed1.tsv") == 88
+    write_json(tmp_path / "runs" / "lr_a_0.00025" / "seed1" / "run.json", {"budget": {"cpu_seconds": 89.0}})
+    assert costs.counted(folder / "train.lr_a_0.00025.seed1.tsv") == 89
 
 
 def test_context_reads_another_study(made):

@@ -27,8 +27,8 @@ def draw(context):
         )
         grid = np.linspace(x[keep].min(), x[keep].max(), 40)
         axis.plot(100 * grid, lowess(x[keep], y[keep], 0.2, grid), color=look["color"], linewidth=1.6)
-        axis.set_title(t.member.label, loc="left")
-        axis.set_title(f"steps {start}\u2013{end}", loc="right", fontsize=5.5, color="#555555")
+        axis.set_title(t.member.label, loc="left", pad=11)
+        axis.text(0, 1.02, f"steps {start}\u2013{end}", transform=axis.transAxes, fontsize=5.5, color="#555555")
         for i, problem in enumerate(t.problems):
             rows.append(
                 dict(method=t.member.run, problem=problem, level=t.levels[i], accuracy=x[i], change=y[i])
