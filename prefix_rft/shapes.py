@@ -1,6 +1,7 @@
 """Shapes of decoder models, and what follows from them: parameters, FLOPs, bytes of a cache. No weights, no hub.
 
-Llama- and Qwen2-style models: per layer projections q, k, v (with biases in Qwen2) and o, a gated MLP, two norms.
+Llama- and Qwen-style models: per layer projections q, k, v (with biases in Qwen2, norms of q and k in Qwen3) and o, a gated MLP, two
+norms.
 """
 
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ class Shape:
     vocabulary: int
     tied: bool = False
     bias: bool = False  # on q, k and v
+    qk_norm: bool = False
     head_dim: int | None = None
 
     @property
@@ -38,7 +40,7 @@ class Shape:
     @property
     def layer_parameters(self):
         matrices = self.width * self.qkv + self.heads * self.dim * self.width + 3 * self.width * self.mlp
-        return matrices + 2 * self.width + self.qkv * self.bias
+        return matrices + 2 * self.width + self.qkv * self.bias + 2 * self.dim * self.qk_norm
 
     @property
     def parameters(self) -> int:
@@ -64,7 +66,7 @@ def _shape(layers, width, heads, kv_heads, mlp, vocabulary, **more):
 KNOWN = {
     "Qwen/Qwen2.5-Math-7B": _shape(28, 3584, 28, 4, 18944, 152064, bias=True),
     "Qwen/Qwen2.5-Math-1.5B": _shape(28, 1536, 12, 2, 8960, 151936, bias=True, tied=True),
-    "Qwen/Qwen3-0.6B": _shape(28, 1024, 16, 8, 3072, 151936, tied=True, head_dim=128),
+    "Qwen/Qwen3-0.6B": _shape(28, 1024, 16, 8, 3072, 151936, tied=True, qk_norm=True, head_dim=128),
     "meta-llama/Llama-3.1-8B": _shape(32, 4096, 32, 8, 14336, 128256),
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": _shape(28, 1536, 12, 2, 8960, 151936, bias=True),
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-32B": _shape(64, 5120, 40, 8, 27648, 152064, bias=True),
@@ -84,6 +86,7 @@ def of_values(values: dict) -> Shape | None:
             vocabulary=values["vocab_size"],
             tied=bool(values.get("tie_word_embeddings")),
             bias=values.get("model_type") == "qwen2",
+            qk_norm=values.get("model_type") == "qwen3",
             head_dim=None if values.get("head_dim") == usual else values.get("head_dim"),
         )
     except KeyError:

@@ -65,7 +65,7 @@ def model_of(name):
     from transformers import AutoConfig, AutoModelForCausalLM
 
     shape = shape_of(name)
-    kind = "llama" if "llama" in name.lower() else "qwen3" if shape.head_dim else "qwen2"
+    kind = "qwen2" if shape.bias else "qwen3" if shape.qk_norm else "llama"
     config = AutoConfig.for_model(
         kind,
         num_hidden_layers=shape.layers,

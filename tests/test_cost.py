@@ -8,7 +8,6 @@ import sys
 import pytest
 import torch
 from small import run_config
-from transformers import AutoConfig, AutoModelForCausalLM
 
 from prefix_rft import cost, memory, shapes
 from prefix_rft.ablations import run_names
@@ -16,6 +15,7 @@ from prefix_rft.config import load_run
 from prefix_rft.errors import UserError
 from prefix_rft.memory import GIB
 from prefix_rft.methods import get_method
+from scripts.training_speed import model_of
 from tests.conftest import ENVIRONMENT, ROOT
 
 PARAMETERS = {  # of the models' own cards
@@ -38,10 +38,8 @@ HARDWARE = cost.Hardware(
 @pytest.mark.parametrize("name", shapes.KNOWN)
 def test_parameters_of_known_models_are_those_of_transformers(name):
     s = shapes.KNOWN[name]
-    values = dict(vocab_size=s.vocabulary, hidden_size=s.width, intermediate_size=s.mlp, num_hidden_layers=s.layers)
-    values |= dict(num_attention_heads=s.heads, num_key_value_heads=s.kv_heads, tie_word_embeddings=s.tied)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model("qwen2" if s.bias else "llama", **values))
+        model = model_of(name)
     assert s.parameters == model.num_parameters() == PARAMETERS.get(name, s.parameters)
     assert shapes.of_values(model.config.to_dict()) == s
 
