@@ -53,13 +53,10 @@ def counted(path: Path) -> float:
     folder = {"train": "runs", "train_grid": "lr_grid"}.get(rule)
     if folder is None:
         return 0.0
-    seed, name = (
-        rest[-1],
-        ".".join(rest[:-1]),
-    )  # lr_sft_0.00025 is a run; luffy.lr0.0005 one of the grid: luffy at that rate
-    record = path.parents[1].joinpath(
-        folder, *(name.split(".", 1) if rule == "train_grid" else [name]), seed, "run.json"
-    )
+    *name, seed = rest
+    # a run may have a dot in its name (lr_sft_0.00025); in the grid the first dot parts method and rate (luffy.lr0.0005)
+    parts = [name[0], ".".join(name[1:])] if rule == "train_grid" else [".".join(name)]
+    record = path.parents[1].joinpath(folder, *parts, seed, "run.json")
     if not record.exists():
         return 0.0
     return float(read_json(record)["budget"]["cpu_seconds"])
