@@ -41,6 +41,8 @@ def panels_of(study):
             intervals = [score_interval(*known(counts.levels, counts.scores(f"pass@{k}"))) for k in grid]
             mean, low, high = (np.array([getattr(i, part) for i in intervals]) for part in ("mean", "low", "high"))
             axis.plot(grid, 100 * mean, label=member.label, **{**style.line_look(look), **style.point_look(look)})
+            # Where every problem is solved, or none, only the exact bound for so many problems is left, and a band would jump to it.
+            low, high = (np.where((0 < mean) & (mean < 1), end, np.nan) for end in (low, high))
             style.band(axis, grid, 100 * low, 100 * high, look, 0.15 if len(study.members) < 5 else 0.09)
             name = split_name(split, level)
             for k, i in zip(grid, intervals, strict=True):
