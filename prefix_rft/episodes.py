@@ -28,6 +28,7 @@ class Problem:
     prompt: list[int]
     answer: str
     demos: list[Demonstration] = field(default_factory=list)
+    level: str = "all"
 
 
 @dataclass(frozen=True)

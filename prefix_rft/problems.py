@@ -25,7 +25,7 @@ def load_problems(data, split, demos, task, tokenizer, stops):
     Demonstrations are taken as the ids that the filter wrote; each must end with a stop id.
     """
     path = Path(data) / f"problems.{split}.parquet"
-    rows = read_parquet(path, ("id", "prompt", "answer"))
+    rows = read_parquet(path, ("id", "prompt", "answer", "level"))
     if not rows:
         raise UserError(f"{path}: holds no problem")
     by_problem = {}
@@ -46,7 +46,8 @@ def load_problems(data, split, demos, task, tokenizer, stops):
     for r in rows:
         if r["prompt"] not in prompts:
             prompts[r["prompt"]] = task.prompt_ids(tokenizer, r["prompt"])
-        problems.append(Problem(r["id"], prompts[r["prompt"]], r["answer"], by_problem.pop(r["id"], [])))
+        demos = by_problem.pop(r["id"], [])
+        problems.append(Problem(r["id"], prompts[r["prompt"]], r["answer"], demos, str(r["level"])))
     if by_problem and all(not p.demos for p in problems):
         raise UserError(
             f"{demo_path}: no demonstration belongs to a problem of {path} (first: {next(iter(by_problem))!r})"

@@ -3,6 +3,7 @@ published formula written out once more in float64, one sequence at a time."""
 
 import math
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -342,7 +343,8 @@ def test_matched_weight_has_the_gradient_norm_of_the_clip():
 
 
 def test_schedule_by_difficulty():
-    """A problem that was always solved gets the open window, one never solved the closed one; a new one that of the mean."""
+    """A problem that was always solved gets the open window, one never solved the closed one; a new one that of its level's mean, and
+    the first of a level that of the mean over all."""
     method = get_method(run_config(method="prefix_rft", demos="d", rollout=EIGHT, prefix={"schedule": "difficulty"}))
     assert method.window(0.5) == (0.95, 0.95) == method.window(0.5, PROBLEM)  # nothing is known yet
     easy = [episode(0, [5], [], [1], 1.0) for _ in range(7)] + [episode(0, [5], [6], [1], 0.0)]
@@ -352,8 +354,19 @@ def test_schedule_by_difficulty():
     assert method.window(0.0, easy[0].start.problem) == pytest.approx((0.05, 0.95))
     assert method.window(1.0, half[0].start.problem) == pytest.approx((0.5, 0.95))
     assert method.window(0.0, PROBLEM)[0] == method.window(0.0)[0] == pytest.approx(0.95 - 0.9 * 0.1 * 0.75)
+    hard = [episode(2, [5], [], [1], 0.0) for _ in range(7)] + [episode(2, [5], [6], [1], 1.0)]
+    for e in hard:
+        e.start = replace(e.start, problem=replace(e.start.problem, level="hard"))
+    method.observe(easy + hard, np.random.default_rng(0))
+    assert method.solved_overall == pytest.approx(0.9 * 0.075 + 0.1 * 0.5)
+    # "all" was met in both steps: 0.9 x (0.1 x 0.75) + 0.1 x 1; "hard" starts at the mean over all of step 1: 0.9 x 0.075 + 0.1 x 0
+    assert method.solved_at == pytest.approx({"all": 0.1675, "hard": 0.0675})
+    new = Problem("new", [5], "", [], "hard")
+    assert method.window(0.0, new)[0] == pytest.approx(0.95 - 0.9 * 0.0675)
+    assert method.window(0.0, Problem("newer", [5], "", [], "other"))[0] == method.window(0.0)[0]
     copy = get_method(method.run)
     copy.load_state_dict(method.state_dict())
+    assert copy.window(0.0, new) == method.window(0.0, new)
     assert copy.window(0.0, half[0].start.problem) == method.window(0.0, half[0].start.problem)
     assert copy.window(0.3) == method.window(0.3)
     with pytest.raises(UserError, match="prefix.schedule: difficulty needs a plain rollout"):

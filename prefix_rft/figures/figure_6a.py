@@ -1,17 +1,19 @@
 """The paper's Figure 6a: which prefix tokens are trained, top 20 / 50 / 80 %, random 20 %, bottom 20 % by entropy.
 
 Its claims: top 20 % is best, and keeping more lengthens the outputs. Left: scores of the ablation `entropy`; right: length of the
-rollouts over training.
+rollouts over training. The CSV also has the gradient norm of the prefix part.
 """
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 from ..errors import UserError
+from ..statistics import mean_interval
 from . import curves, style
 from .ablation import cells_of, score
 
 ABLATION = "ablation_entropy"
+NORM = "grad_norm_prefix"
 LOOKS = [
     (style.VERMILION, "*", "-"),
     (style.ORANGE, "s", (0, (4, 1.5))),
@@ -33,7 +35,17 @@ def shown(context):
 
 
 def draw(context):
-    return compare(*shown(context), "response_length", "Response length (tokens)")
+    study, members = shown(context)
+    figure, rows = compare(study, members, "response_length", "Response length (tokens)")
+    return figure, rows + [row for m in members for row in prefix_norm(m)]
+
+
+def prefix_norm(member):
+    """How much gradient the kept tokens carry: mean over the steps in which it was measured (part_norms_every), interval over seeds."""
+    runs = [[r[NORM] for r in rows if r.get(NORM) is not None] for rows in member.metrics().values()]
+    if all(runs):
+        i = mean_interval([np.mean(values) for values in runs])
+        yield dict(method=member.run, metric=NORM, split="train", mean=i.mean, low=i.low, high=i.high, n_seeds=i.n_seeds)
 
 
 def compare(study, members, key, title):

@@ -99,7 +99,8 @@ class PrefixRFT(Method):
         super().__init__(run)
         self.by_difficulty = run.prefix.schedule == "difficulty"
         self.solved = {}  # problem id -> success rate of its plain rollouts when it was met last
-        self.solved_overall = 0.0  # running mean of that over all problems: what a new problem is taken for
+        self.solved_at = {}  # level -> running mean of that over its problems: what a new problem is taken for
+        self.solved_overall = 0.0  # the same over all: what a problem of a new level is taken for
 
     @classmethod
     def check(cls, run):
@@ -130,23 +131,29 @@ class PrefixRFT(Method):
         cfg = self.run.prefix
         if not self.by_difficulty:
             return window(cfg, progress)
-        solved = self.solved.get(problem.id, self.solved_overall) if problem else self.solved_overall
+        solved = self.solved_overall
+        if problem is not None:
+            solved = self.solved.get(problem.id, self.solved_at.get(problem.level, solved))
         return cfg.low_start + (cfg.low_end - cfg.low_start) * solved, cfg.high
 
     def observe(self, episodes, rng):
         if self.by_difficulty:
-            problems = {e.group: e.start.problem.id for e in episodes}
+            problems = {e.group: e.start.problem for e in episodes}
             means = group_means(episodes, include=lambda e: not e.prefix)
-            self.solved |= {problems[g]: mean for g, mean in means.items()}
+            self.solved |= {problems[g].id: mean for g, mean in means.items()}
+            for level in sorted({problems[g].level for g in means}):
+                now = float(np.mean([mean for g, mean in means.items() if problems[g].level == level]))
+                self.solved_at[level] = MEMORY * self.solved_at.get(level, self.solved_overall) + (1 - MEMORY) * now
             now = float(np.mean(list(means.values())))
             self.solved_overall = MEMORY * self.solved_overall + (1 - MEMORY) * now
 
     def state_dict(self):
-        return {"solved": self.solved, "solved_overall": self.solved_overall} if self.by_difficulty else {}
+        kept = ("solved", "solved_at", "solved_overall")
+        return {k: getattr(self, k) for k in kept} if self.by_difficulty else {}
 
     def load_state_dict(self, state):
-        if self.by_difficulty:
-            self.solved, self.solved_overall = state["solved"], state["solved_overall"]
+        for key, value in state.items():
+            setattr(self, key, value)
 
     def needs_scoring(self, episodes):
         cfg = self.run.prefix
