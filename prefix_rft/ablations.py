@@ -10,7 +10,8 @@ demonstration sets, budgets and rates; one of the same name in the latter replac
         entropy_top50: {label: top 50 %, extends: prefix_rft, prefix: {keep_share: 0.5}}    # a variant: changed keys
 
 The first run is the one that the others are compared with. `series` and `at` place a run in the figure: one line a series, `at` on
-the x axis (`x` is its label; `log: true` for a logarithmic one). A `grid` makes one series a run and one variant a value.
+the x axis (`x` is its label; `log: true` for a logarithmic one). A `grid` makes one series a run and one variant a value;
+the run's own value comes first.
 
 A variant is its parent's file and assignments, as `--set key=value` on the command line, so the commands that train and
 evaluate know nothing of this module. The keys that smoke.yaml sets win over a variant's, as they win over a file's.
@@ -193,14 +194,15 @@ def _entry(name, run, values, where):
 
 
 def _grid(name, grid, where, folder, override):
-    """One series a run, one variant a value; where a value is the run's own, that is the run itself."""
+    """One series a run, one variant a value; where a value is the run's own, that is the run itself, and it stands first: the others
+    of its series are compared with it."""
     if not isinstance(grid, dict) or set(grid) != {"key", "values", "runs"} or not isinstance(grid["runs"], dict):
         raise UserError(f"{where}: key '{name}.grid' = {grid!r}: must have the keys key, values and runs (run: label)")
     for run, series in grid["runs"].items():
         own = resolve(folder / f"{run}.yaml", override, "run")
         for part in grid["key"].split("."):
             own = own.get(part) if isinstance(own, dict) else None
-        for value in sorted({*grid["values"], *([own] if own is not None else [])}):
+        for value in sorted({*grid["values"], *([own] if own is not None else [])}, key=lambda v: (v != own, v)):
             if value == own:
                 yield Entry(run, f"{value:g}", None, (), str(series), value)
             else:

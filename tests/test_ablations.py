@@ -79,6 +79,8 @@ def test_the_issue_s_values_are_there():
     by_series = {s: {e.at for e in lr if e.series == s} for s in {e.series for e in lr}}
     assert set.intersection(*by_series.values()) == {0.00025, 0.0005, 0.001}
     assert all(find.load(e.run).optimizer.lr == e.at for e in lr)
+    assert lr[0].run == "prefix_rft"  # what all are compared with: at its own rate
+    assert {e.series: e.run for e in reversed(lr)}["RFT"] == "rft"  # the others of a series with its own rate
 
 
 def test_smoke_wins_over_a_variant():
