@@ -45,7 +45,9 @@ def prefix_norm(member):
     runs = [[r[NORM] for r in rows if r.get(NORM) is not None] for rows in member.metrics().values()]
     if all(runs):
         i = mean_interval([np.mean(values) for values in runs])
-        yield dict(method=member.run, metric=NORM, split="train", mean=i.mean, low=i.low, high=i.high, n_seeds=i.n_seeds)
+        yield dict(
+            method=member.run, metric=NORM, split="train", mean=i.mean, low=i.low, high=i.high, n_seeds=i.n_seeds
+        )
 
 
 def compare(study, members, key, title):
