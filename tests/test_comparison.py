@@ -622,7 +622,9 @@ def chosen_at_random(groups, streams):
 
 
 @pytest.mark.parametrize(
-    "name, options", CASES, ids=lambda v: v if isinstance(v, str) else "-".join(f"{k}={x}" for k, x in v.items())
+    "name, options",
+    CASES,
+    ids=lambda v: v if isinstance(v, str) else "-".join(f"{k}={x}" for k, x in v.items()) or "default",
 )
 def test_gradient_of_the_formula(name, options):
     """Our streams and learner, in micro-batches, against the formula: pi, pi_old and the reference are three models."""

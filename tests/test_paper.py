@@ -275,8 +275,8 @@ def test_costs_are_read_from_benchmark_files(tmp_path):
 
 def test_costs_of_every_target_of_the_issue():
     """Read from the list of rules as Snakemake prints it; rules that are no one's target are left out."""
-    listed = "all\nablation_b\nablations\ndraw_figure_1\n    Target: what it is.\nfigure_1\nfigure_3a_hard\nfigure_training\n"
-    listed += "lr_grid\nhtml_table_1\npaper_claims\npaper_figures\nstudies\nstudy_b\nstudy_a\ntable_1\n"
+    listed = "ablation_b\nablations (Target: the figure\nand the tables.)\nall\ndraw_figure_1\nfigure_1\nfigure_3a_hard\nfigure_training\n"
+    listed += "html_table_1\nlr_grid\npaper_claims (Target: every claim.)\npaper_figures\nstudies\nstudy_a\nstudy_b\ntable_1\n"
     assert list(costs.grouped(listed).values()) == [
         ["all", "lr_grid"],
         ["ablation_b", "ablations"],
