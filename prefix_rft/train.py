@@ -176,6 +176,7 @@ class Trainer:
         with self.ranks.phase(f"scoring, step {t}"):
             if self.engine and not self.engine.exact and not any(n and e.start.sample for e, n in needed):
                 self.learner.score([e for e in episodes if e.start.sample][:1])  # so that every step has its mismatch
+            # a prefix is scored even where its loss needs no pi_old (LUFFY): metrics.jsonl has its entropy
             self.learner.score([e for e, n in needed if n and (e.prefix or ranked or not e.has_old)])
             if self.method.uses_reference:
                 self.learner.score_reference(episodes)

@@ -1,8 +1,9 @@
 """What every target costs, from the `benchmark:` files of a results folder: python scripts/costs.py results/tiny docs/costs.md [TARGET ...]
 
-Which jobs a target consists of is asked of Snakemake (`snakemake -n --forceall TARGET`), so the table needs no list of its own. CPU time is
-the sum over jobs, whatever ran beside them; a job that has no benchmark yet is counted as missing. Snakemake samples the CPU time of a long
-job every 30 seconds and so misses its end; a training counts its own in its run.json, and the greater of the two is taken.
+Which targets there are and which jobs a target consists of is asked of Snakemake (`--list-target-rules`, `-n --forceall TARGET`), so the
+tables need no list of their own. CPU time is the sum over jobs, whatever ran beside them; a job that has no benchmark yet is counted as
+missing. Snakemake samples the CPU time of a long job every 30 seconds and so misses its end; a training counts its own in its run.json, and
+the greater of the two is taken.
 """
 
 import argparse
@@ -14,19 +15,39 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from prefix_rft.ablations import PREFIX, read_ablations
 from prefix_rft.errors import UserError
 from prefix_rft.io import read_json, write_text
 from prefix_rft.tables import markdown
 
+# heading -> targets that stand under it; a target that has the others in it comes last
+GROUPS = {
+    "Main comparison": "all|lr_grid",
+    "Ablations": r"ablation_\w+|ablations",
+    "Studies": r"study_\w+|studies",
+    "Figures, tables and claims of the paper": r"figure_\d\w*|table_\d+|paper_claims|paper_figures",
+}
+COLLECTIVE = ("ablations", "studies", "paper_figures")
 
-def jobs_of(target, settings=()) -> list[str]:
-    """The benchmark file of every job that makes `target` from nothing."""
-    command = ["snakemake", "-n", "--forceall", "--cores", "1", target, *settings]
+
+def snakemake(*arguments) -> str:
+    """What it prints."""
+    command = ["snakemake", *arguments]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
-    return benchmarks(done.stdout + done.stderr)
+    return done.stdout + done.stderr
+
+
+def grouped(text) -> dict[str, list[str]]:
+    """{heading: targets} from the output of `snakemake --list-target-rules`: a name a line, with the rule's docstring in brackets."""
+    names = re.findall(r"^(\w+)(?: \(|$)", text, re.MULTILINE)
+    order = sorted(set(names), key=lambda name: (name in COLLECTIVE, name))
+    return {heading: [n for n in order if re.fullmatch(pattern, n)] for heading, pattern in GROUPS.items()}
+
+
+def jobs_of(target, settings=()) -> list[str]:
+    """The benchmark file of every job that makes `target` from nothing."""
+    return benchmarks(snakemake("-n", "--forceall", "--cores", "1", target, *settings))
 
 
 def benchmarks(text) -> list[str]:
@@ -34,23 +55,23 @@ def benchmarks(text) -> list[str]:
     return list(dict.fromkeys(re.findall(r"^\s*benchmark: (\S+)$", text, re.MULTILINE)))
 
 
-def seconds(path: Path):
-    """(CPU seconds, wall seconds) of the last run in a benchmark file; None if there is none."""
+def seconds(path: Path) -> float | None:
+    """CPU seconds of the last run in a benchmark file; None if there is none."""
     if not path.exists():
         return None
     with open(path, newline="") as f:
         rows = list(csv.DictReader(f, delimiter="\t"))
     try:
-        sampled, wall = float(rows[-1]["cpu_time"]), float(rows[-1]["s"])
+        sampled = float(rows[-1]["cpu_time"])
     except (IndexError, KeyError, ValueError) as e:
-        raise UserError(f"{path}: is no benchmark file of Snakemake (columns s and cpu_time)") from e
-    return max(sampled, counted(path)), wall
+        raise UserError(f"{path}: is no benchmark file of Snakemake (column cpu_time)") from e
+    return max(sampled, counted(path))
 
 
 def counted(path: Path) -> float:
     """The CPU seconds that a training counted itself, from the run.json that belongs to its benchmark file; 0 for another job."""
     rule, *rest = path.name.removesuffix(".tsv").split(".")
-    folder = {"train": "runs", "train_grid": "lr_grid"}.get(rule)
+    folder = {"train": "runs", "train_grid": "lr_grid", "replay": "replay"}.get(rule)
     if folder is None:
         return 0.0
     *name, seed = rest
@@ -70,15 +91,15 @@ def cost(files, already=()):
     return {
         "jobs": len(files),
         "trainings": sum(Path(f).name.startswith(("train.", "train_grid.", "replay.")) for f in files),
-        "cpu": sum(c for c, _ in known.values()),
-        "further_cpu": sum(c for c, _ in new.values()),
-        "longest": max((w for _, w in known.values()), default=0.0),
+        "cpu": sum(known.values()),
+        "further_cpu": sum(new.values()),
+        "longest": max(known.values(), default=0.0),
         "missing": len(files) - len(known),
     }
 
 
 def table(costs):
-    header = ["Target", "Jobs", "Trainings", "CPU min", "beyond `all`", "longest job (s)", "not run yet"]
+    header = ["Target", "Jobs", "Trainings", "CPU min", "beyond `all`", "longest job (CPU s)", "not run yet"]
     lines = [
         [
             f"`{t}`",
@@ -99,15 +120,16 @@ def main():
     parser.add_argument("results", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument(
-        "targets", nargs="*", help="default: all, every study and ablation, the learning rates and the paper's figures"
+        "targets",
+        nargs="*",
+        help="default: all, the learning rates, every ablation and study, every figure and table of the paper, and its claims",
     )
     parser.add_argument("--config", nargs="+", default=[], help="as for Snakemake, such as seeds=[0,1,2]")
     args = parser.parse_args()
     preset = args.results.name
-    folder = Path("config") / preset
-    ablations = [PREFIX + name for name in read_ablations(folder)]
-    targets = args.targets or ["all", *ablations, "ablations", "studies", "lr_grid", "paper_figures"]
     settings = ["--config", f"preset={preset}", *args.config]
+    groups = {"": args.targets} if args.targets else grouped(snakemake("--list-target-rules", *settings))
+    targets = [t for group in groups.values() for t in group]
     jobs = {t: jobs_of(t, settings) for t in dict.fromkeys(["all", *targets])}
     costs = {t: cost(jobs[t], () if t == "all" else jobs["all"]) for t in targets}
     given = f" with `--config {' '.join(args.config)}`" if args.config else ""
@@ -115,9 +137,15 @@ def main():
         f"# What the targets of preset `{preset}` cost\n\n"
         f"Made by `python scripts/costs.py {args.results} {args.out}` from the benchmark files of Snakemake{given}. CPU minutes are"
         " summed over jobs, each on one thread; on N free cores a target takes about the Nth part. *Beyond `all`*: what it costs when the"
-        " main comparison is there already. Targets share runs, so the sums of two are more than both together.\n\n"
+        " main comparison is there already. Targets share runs, so the sums of two are more than both together. The *longest job* is in CPU"
+        " seconds too: a target takes no less, however many cores there are.\n\n"
     )
-    write_text(args.out, head + table(costs))
+    parts = [
+        (f"## {heading}\n\n" if heading else "") + table({t: costs[t] for t in group})
+        for heading, group in groups.items()
+        if group
+    ]
+    write_text(args.out, head + "\n".join(parts))
 
 
 if __name__ == "__main__":

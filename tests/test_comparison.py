@@ -15,7 +15,7 @@ from test_methods import DEMO, EIGHT, PROBLEM, group_of_eight
 from prefix_rft.episodes import Problem
 from prefix_rft.errors import UserError
 from prefix_rft.learner import Learner
-from prefix_rft.methods import get_method
+from prefix_rft.methods import get_method, method_class
 from prefix_rft.methods.base import ce_streams, dr_grpo, grpo, sampled, spread
 from prefix_rft.objectives import ce_terms, kl_terms
 from prefix_rft.streams import CLIPPED, EXP_ENTROPY, EXP_MINUS_ENTROPY, NONE, ONE, P_NOT_P, PLAIN, SHAPED
@@ -377,18 +377,21 @@ def test_schedule_by_difficulty():
 
 
 class Policy:
-    """log p of the response, its entropies, and the same of pi_old and of the reference, of one episode, in float64."""
+    """Of one episode, in float64: log p of the response and its entropies under pi, under pi_old, and log p under the reference."""
 
-    def __init__(self, model, e, reference):
+    def __init__(self, model, e, old, reference):
         def table(m):
             return torch.log_softmax(m(torch.tensor([e.ids])).logits[0, len(e.prompt) - 1 : -1].double(), -1)
 
         own, targets = table(model), torch.tensor(e.response)[:, None]
         self.logp = own.gather(1, targets)[:, 0]
         self.entropy = -(own.exp() * own).sum(-1).detach()
-        self.ratio = torch.exp(self.logp - torch.as_tensor(e.old_logprobs))
         with torch.no_grad():
+            before = table(old)
+            self.old_logp = before.gather(1, targets)[:, 0]
+            self.old_entropy = (-(before.exp() * before).sum(-1)).tolist()
             self.reference = table(reference).gather(1, targets)[:, 0]
+        self.ratio = torch.exp(self.logp - self.old_logp)
 
     def clipped(self, a):
         return torch.minimum(self.ratio * a, self.ratio.clamp(0.8, 1.2) * a)
@@ -408,7 +411,87 @@ def centred(rewards):
     return [r - sum(rewards) / len(rewards) for r in rewards]
 
 
-def rl_with_sft_loss(groups, progress):
+def average(parts, denominator):
+    """Of the tokens of several trajectories, in the three ways of docs/methods.md."""
+    if denominator == "token":
+        return torch.cat(parts).mean()
+    return sum(p.mean() if denominator == "sequence" else p.sum() / LIMIT for p in parts) / len(parts)
+
+
+def sft_loss(groups, progress):
+    return -torch.cat([q.logp for group in groups for _, q in group]).mean()
+
+
+def rft_loss(groups, progress, keep_share=1.0):
+    """The clip by entropy ranks every token of the mini-batch; what falls out stays in the denominator."""
+    everything = [h for group in groups for _, q in group for h in q.old_entropy]
+    least = sorted(everything, reverse=True)[int(keep_share * len(everything) + 0.5) - 1]
+    total, n = 0.0, sum(len(g) for g in groups)
+    for group in groups:
+        for a, (_, q) in zip(centred([e.reward for e, _ in group]), group, strict=True):
+            kept = torch.tensor([h >= least for h in q.old_entropy])
+            total = total - q.clipped(a)[kept].sum() / (n * LIMIT)
+    return total
+
+
+def luffy_loss(groups, progress, gamma=0.1):
+    total, n = 0.0, sum(len(g) for g in groups)
+    for group in groups:
+        for a, (e, q) in zip(centred([e.reward for e, _ in group]), group, strict=True):
+            value = q.ratio if e.start.sample else q.p / (q.p + gamma)
+            total = total - (a * value).sum() / (n * LIMIT)
+    return total
+
+
+def kept_of_prefixes(groups, keep, keep_share, rank_over):
+    """{(group, place in it): positions of the prefix that are trained on}; each set that is ranked together is a list of its own."""
+    ranked, kept = {}, {}
+    for g, group in enumerate(groups):
+        for i, (e, q) in enumerate(group):
+            kept[g, i] = list(range(len(e.prefix))) if keep == "all" else []
+            for t in range(len(e.prefix)):
+                together = {"minibatch": 0, "group": g, "sequence": (g, i)}[rank_over]
+                ranked.setdefault(together, []).append((q.old_entropy[t], g, i, t))
+    if keep in ("top", "bottom"):
+        for tokens in ranked.values():
+            for _, g, i, t in sorted(tokens, reverse=keep == "top")[: int(keep_share * len(tokens) + 0.5)]:
+                kept[g, i].append(t)
+    return kept
+
+
+def prefix_loss(
+    groups,
+    progress,
+    keep="top",
+    keep_share=0.2,
+    rank_over="minibatch",
+    weight=1.0,
+    fixed=None,
+    clip=True,
+    baseline="inside",
+    per_group=1,
+    kept=None,
+):
+    """The same W on prefix and continuation (paper section 2 steps 5 to 8), and what the controls and ablations change in it."""
+    kept = kept or kept_of_prefixes(groups, keep, keep_share, rank_over)
+    total, n = 0.0, sum(len(g) for g in groups)
+    for g, group in enumerate(groups):
+        rewards = [e.reward for e, _ in group]
+        outside = [r for r, (e, _) in zip(rewards, group, strict=True) if not e.prefix]
+        for i, (e, q) in enumerate(group):
+            k = len(e.prefix)
+            of_prefix = of_rest = rewards[i] - sum(rewards) / len(rewards)
+            if baseline == "outside":
+                of_prefix = rewards[i] - sum(outside) / len(outside)
+                of_rest = rewards[i] if k else of_prefix
+            imitated = q.clipped(weight * of_prefix) if clip else q.ratio * weight * of_prefix
+            if fixed is not None:
+                imitated = fixed * q.logp
+            total = total - (q.clipped(of_rest)[k:].sum() + imitated[kept[g, i]].sum()) / (n * LIMIT)
+    return total
+
+
+def rl_with_sft_loss(groups, progress, coefficient=1.0):
     total, n = 0.0, sum(len(g) for g in groups)
     for group in groups:
         rollouts = [(e, q) for e, q in group if e.start.sample]
@@ -416,7 +499,7 @@ def rl_with_sft_loss(groups, progress):
             total = total - q.clipped(a).sum() / (n * LIMIT)
         for e, q in group:
             if not e.start.sample:
-                total = total - q.logp.mean() / n
+                total = total - coefficient * q.logp.mean() / n
     return total
 
 
@@ -428,15 +511,15 @@ def drpo_loss(groups, progress):
     return total
 
 
-def uft_loss(groups, progress):
+def uft_loss(groups, progress, denominator="token", coefficient=0.001, kl=0.001):
     explored, hints = [], []
     for group in groups:
         for a, (e, q) in zip(standardised([e.reward for e, _ in group]), group, strict=True):
             k = len(e.prefix)
             ahead = q.reference - q.logp
-            explored.append((q.clipped(a) - 0.001 * (ahead.exp() - ahead - 1))[k:])
-            hints.append(q.logp[:k])
-    return -torch.cat(explored).mean() - 0.001 * torch.cat(hints).mean()
+            explored.append((q.clipped(a) - kl * (ahead.exp() - ahead - 1))[k:])
+            hints += [q.logp[:k]] if k else []
+    return -average(explored, denominator) - coefficient * average(hints, denominator)
 
 
 def relift_loss(groups, progress):
@@ -447,85 +530,120 @@ def relift_loss(groups, progress):
     return total
 
 
-def hpt_loss(groups, progress):
-    total = 0.0
+def hpt_loss(groups, progress, gate=0, coefficient=1.0, denominator="sequence"):
+    total, explored, rollouts = 0.0, [], 0
     for group in groups:
-        rollouts, (demo, seen) = group[:-1], group[-1]
+        *sampled_ones, (demo, seen) = group
         assert not demo.start.sample
-        if not any(e.reward for e, _ in rollouts):
-            total = total - seen.logp.mean() / len(groups)
+        rollouts += len(sampled_ones)
+        if sum(e.reward for e, _ in sampled_ones) <= gate:
+            total = total - coefficient * seen.logp.mean() / len(groups)
             continue
-        for a, (_, q) in zip(standardised([e.reward for e, _ in rollouts]), rollouts, strict=True):
-            total = total - q.clipped(a).mean() / len(rollouts) / len(groups)
-    return total
+        for a, (_, q) in zip(standardised([e.reward for e, _ in sampled_ones]), sampled_ones, strict=True):
+            explored.append(q.clipped(a))
+    return (
+        total - average(explored, denominator) * len(explored) / rollouts
+    )  # prompts count alike, imitated or explored
 
 
-def srft_loss(groups, progress):
-    total = 0.0
+def srft_loss(groups, progress, positive=0.1, imitation=0.5, gamma=0.1, std=True, denominator="sequence"):
+    explored, imitated = [], []
     for group in groups:
-        for a, (e, q) in zip(standardised([e.reward for e, _ in group]), group, strict=True):
+        for a, (e, q) in zip((standardised if std else centred)([e.reward for e, _ in group]), group, strict=True):
             if not e.start.sample:
-                nll = -(0.5 * torch.exp(-q.entropy) * q.logp).mean()
-                total = total + (nll - a * (q.p / (q.p + 0.1)).mean()) / len(groups)
-            elif e.reward:
-                total = total - (0.1 * torch.exp(q.entropy) * q.logp).mean() / (len(groups) * (len(group) - 1))
+                imitated.append(imitation * torch.exp(-q.entropy) * q.logp + a * q.p / (q.p + gamma))
             else:
-                total = total + q.logp.mean() / (len(groups) * (len(group) - 1))
-    return total
+                explored.append((positive * torch.exp(q.entropy) if e.reward else -1.0) * q.logp)
+    return -average(explored, denominator) - average(imitated, denominator)
 
 
-def chord_loss(groups, progress):
-    mu, explored, imitated = 0.05 + 0.85 * 0.5 * (1 + math.cos(math.pi * progress / 0.4)), [], []
+def chord_loss(groups, progress, start=0.9, end=0.05, decay=0.4, denominator="token"):
+    mu, explored, imitated = end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress / decay)), [], []
     for group in groups:
         rollouts, (_, seen) = group[:-1], group[-1]
         for a, (_, q) in zip(standardised([e.reward for e, _ in rollouts]), rollouts, strict=True):
             explored.append(q.clipped(a))
         p = seen.p.detach()
         imitated.append(p * (1 - p) * seen.logp)
-    return -(1 - mu) * torch.cat(explored).mean() - mu * torch.cat(imitated).mean()
-
-
-def fixed_loss(groups, progress):
-    total, n = 0.0, sum(len(g) for g in groups)
-    for group in groups:
-        for a, (e, q) in zip(centred([e.reward for e, _ in group]), group, strict=True):
-            k = len(e.prefix)
-            total = total - (q.clipped(a)[k:].sum() + 0.05 * q.logp[:k].sum()) / (n * LIMIT)
-    return total
+    return -(1 - mu) * average(explored, denominator) - mu * average(imitated, denominator)
 
 
 LOSSES = {
+    "sft": sft_loss,
+    "rft": rft_loss,
+    "prefix_rft": prefix_loss,
     "rl_with_sft": rl_with_sft_loss,
-    "drpo": drpo_loss,
+    "luffy": luffy_loss,
     "uft": uft_loss,
     "relift": relift_loss,
     "hpt": hpt_loss,
     "srft": srft_loss,
     "chord": chord_loss,
-    "prefix_rft": fixed_loss,
+    "drpo": drpo_loss,
 }
+# The method as it comes, then the controls of Table 8 and the ablations: the keys of a run, which are the arguments of the formula.
+CASES = [(name, {}) for name in LOSSES] + [
+    ("rft", {"keep_share": 0.2}),
+    ("prefix_rft", {"keep": "none"}),
+    ("prefix_rft", {"keep": "all"}),
+    ("prefix_rft", {"keep": "all", "weight": 0.3}),
+    ("prefix_rft", {"keep": "all", "fixed": 0.05}),
+    ("prefix_rft", {"keep": "bottom"}),
+    ("prefix_rft", {"keep": "random", "keep_share": 0.5}),
+    ("prefix_rft", {"keep": "all", "clip": False}),
+    ("prefix_rft", {"baseline": "outside"}),
+    ("prefix_rft", {"per_group": 2}),
+    ("prefix_rft", {"per_group": 2, "rank_over": "group"}),
+    ("prefix_rft", {"per_group": 2, "rank_over": "sequence"}),
+    ("rl_with_sft", {"coefficient": 0.5}),
+    ("luffy", {"gamma": 0.3}),
+    ("uft", {"denominator": "sequence", "kl": 0.0, "coefficient": 0.1}),
+    ("uft", {"denominator": "constant", "kl": 0.1}),
+    ("hpt", {"denominator": "token", "gate": 1}),
+    ("hpt", {"denominator": "constant", "coefficient": 0.3}),
+    ("srft", {"denominator": "token", "std": False, "positive": 0.3, "imitation": 0.2, "gamma": 0.2}),
+    ("srft", {"denominator": "constant"}),
+    ("chord", {"denominator": "sequence", "start": 0.7, "decay": 0.2}),
+    ("chord", {"denominator": "constant", "end": 0.3}),
+]
 
 
-def groups_for(name, rng):
+def groups_for(name, rng, per_group=1):
     """Five groups of 4 with random tokens; in one everything is right, in one everything wrong."""
-    prefixed = {"drpo": 4, "uft": 4, "relift": 0}.get(name, 1)
+    prefixed = {"drpo": 4, "uft": 4, "relift": 0, "rft": 0}.get(name, per_group)
     episodes = random_episodes(rng, groups=5, size=4, prefixed=prefixed)
     for e in episodes:
         e.reward = {3: 1.0, 4: 0.0}.get(e.group, e.reward)
     for g in range(3):
         episodes[4 * g].reward, episodes[4 * g + 1].reward = 1.0, 0.0
-    if name in ("rl_with_sft", "hpt", "srft", "chord"):
+    if name == "uft":  # a group whose hint had no piece
+        episodes = [episode(1, e.prompt, [], e.continuation, e.reward) if e.group == 1 else e for e in episodes]
+    if name in ("sft", "luffy", "rl_with_sft", "hpt", "srft", "chord"):
         demo = lambda e: episode(e.group, e.prompt, e.prefix, [], 1.0, sample=False)  # noqa: E731
         episodes = [demo(e) if e.prefix else e for e in episodes]
-    return episodes
+    return [e for e in episodes if not e.start.sample] if name == "sft" else episodes
 
 
-@pytest.mark.parametrize("name", LOSSES)
-def test_gradient_of_the_formula(name):
+def chosen_at_random(groups, streams):
+    """What `keep: random` took, as `kept_of_prefixes` says it: which tokens is its own affair, what they get is not."""
+    kept, at = {}, 0
+    for g, group in enumerate(groups):
+        for i, (e, _) in enumerate(group):
+            kept[g, i] = [t for t in range(len(e.prefix)) if streams.advantage[at + t] != 0]
+            at += len(e.response)
+    return kept
+
+
+@pytest.mark.parametrize(
+    "name, options",
+    CASES,
+    ids=lambda v: v if isinstance(v, str) else "-".join(f"{k}={x}" for k, x in v.items()) or "default",
+)
+def test_gradient_of_the_formula(name, options):
     """Our streams and learner, in micro-batches, against the formula: pi, pi_old and the reference are three models."""
-    options = {"prefix_rft": {"prefix": {"keep": "all", "fixed": 0.05}}}.get(name, {})
-    run = run_config(method=name, demos="d", micro_tokens=90, **options)
-    episodes, progress = groups_for(name, np.random.default_rng(11)), 0.1
+    section = {method_class(name).section: options} if options else {}
+    run = run_config(method=name, demos="d", micro_tokens=90, **section)
+    episodes, progress = groups_for(name, np.random.default_rng(11), options.get("per_group", 1)), 0.1
     old, first = small_model(0), small_model(5)
     Learner(old, run, 1).score(episodes)
     learner = Learner(first, run, 1, reference=True)
@@ -536,16 +654,27 @@ def test_gradient_of_the_formula(name):
         for p in policy.parameters():
             p += 0.05 * torch.randn(p.shape, generator=noise)
     learner.model.load_state_dict({k: v.float() for k, v in policy.state_dict().items()})
-    out = learner.gradients(episodes, get_method(run).weigh(episodes, progress), part_norms=name == "hpt")
+    streams = get_method(run).weigh(episodes, progress)
+    out = learner.gradients(episodes, streams, part_norms=name == "hpt")
     ours = flat_gradient(learner)
 
-    reference = small_model(5).double()
-    groups = [[(e, Policy(policy, e, reference)) for e in episodes if e.group == g] for g in range(5)]
-    loss = LOSSES[name](groups, progress)
-    loss.backward()
-    expected = torch.cat([p.grad.reshape(-1) for p in policy.parameters()])
+    old, reference = small_model(0).double(), small_model(5).double()
+    groups = [[(e, Policy(policy, e, old, reference)) for e in episodes if e.group == g] for g in range(5)]
+    given = {"kept": chosen_at_random(groups, streams)} if options.get("keep") == "random" else {}
+    parameters = list(policy.parameters())
+
+    def gradient_of(**keys):
+        loss = LOSSES[name](groups, progress, **keys)
+        parts = torch.autograd.grad(loss, parameters, retain_graph=True)
+        return float(loss.detach()), torch.cat([g.reshape(-1) for g in parts])
+
+    loss, expected = gradient_of(**options, **given)
     assert float(expected.norm()) > 0 and relative(ours, expected) < 1e-5
-    assert out["rl_loss"] + out["ce_loss"] == pytest.approx(float(loss.detach()), rel=1e-4, abs=1e-6)
+    assert out["rl_loss"] + out["ce_loss"] == pytest.approx(loss, rel=1e-4, abs=1e-6)
+    for key in options:  # each key has a part in it: left out, the gradient is another one
+        if key not in ("per_group", "keep_share" if given else None):
+            others = {k: v for k, v in options.items() if k != key}
+            assert relative(gradient_of(**others)[1], expected) > 1e-3, key
 
 
 def test_a_penalty_without_a_reference_is_refused():

@@ -12,10 +12,10 @@ from prefix_rft import claims, figures, paper_claims, paper_tables, published, t
 from prefix_rft.config import load
 from prefix_rft.errors import UserError
 from prefix_rft.figures import Context
-from prefix_rft.io import read_json, read_parquet, write_json
+from prefix_rft.io import read_json, read_parquet, sha256, write_json, write_parquet
 from prefix_rft.probes import change, hardest, trajectories
 from prefix_rft.study import load_study
-from scripts import costs
+from scripts import costs, nll_by_correction
 from tests.test_figures import command
 from tests.test_tables import rows
 
@@ -256,7 +256,7 @@ def test_costs_are_read_from_benchmark_files(tmp_path):
     (folder / "b.tsv").write_text(head + "10\t0:00:10\t5\t6\n")
     files = [str(folder / f) for f in ("train.a.seed0.tsv", "b.tsv", "none.tsv")]
     found = costs.cost(files, already=[files[1]])
-    assert found == {"jobs": 3, "trainings": 1, "cpu": 66, "further_cpu": 60, "longest": 100, "missing": 1}
+    assert found == {"jobs": 3, "trainings": 1, "cpu": 66, "further_cpu": 60, "longest": 60, "missing": 1}
     assert "| `t`" in costs.table({"t": found}) and " 1.1 |" in costs.table({"t": found})
     # Snakemake missed the last half minute; the training did not
     write_json(tmp_path / "runs" / "a" / "seed0" / "run.json", {"budget": {"cpu_seconds": 85.0}})
@@ -266,6 +266,43 @@ def test_costs_are_read_from_benchmark_files(tmp_path):
     assert costs.counted(folder / "train_grid.a.lr0.00025.seed1.tsv") == 88
     write_json(tmp_path / "runs" / "lr_a_0.00025" / "seed1" / "run.json", {"budget": {"cpu_seconds": 89.0}})
     assert costs.counted(folder / "train.lr_a_0.00025.seed1.tsv") == 89
+    replay = folder / "replay.a.seed0.tsv"  # a second training, with a record of its own
+    replay.write_text(head + "100\t0:01:40\t5\t60\n")
+    assert costs.cost([str(replay)])["cpu"] == 60
+    write_json(tmp_path / "replay" / "a" / "seed0" / "run.json", {"budget": {"cpu_seconds": 90.0}})
+    assert costs.cost([str(replay)])["cpu"] == costs.cost([str(replay)])["longest"] == 90
+
+
+def test_costs_of_every_target_of_the_issue():
+    """Read from the list of rules as Snakemake prints it; rules that are no one's target are left out."""
+    listed = "ablation_b\nablations (Target: the figure\nand the tables.)\nall\ndraw_figure_1\nfigure_1\nfigure_3a_hard\nfigure_training\n"
+    listed += "html_table_1\nlr_grid\npaper_claims (Target: every claim.)\npaper_figures\nstudies\nstudy_a\nstudy_b\ntable_1\n"
+    assert list(costs.grouped(listed).values()) == [
+        ["all", "lr_grid"],
+        ["ablation_b", "ablations"],
+        ["study_a", "study_b", "studies"],
+        ["figure_1", "figure_3a_hard", "paper_claims", "table_1", "paper_figures"],
+    ]
+
+
+def test_likelihood_by_correction(tmp_path):
+    """Two problems of three steps' worth of numbers; the second's demonstration has a correction."""
+    write_json(tmp_path / "data.json", {"task": "registers"})
+    rows = [("p", "a+11+1=2200;#200"), ("q", "a+11+1=3!a+11+1=2200;#200"), ("p", "a+11+1=3!#200")]
+    rows = [{"problem_id": p, "response": r} for p, r in rows]
+    write_parquet(tmp_path / "demos.strong.parquet", rows)
+    note = {"probe": {"demos": "strong"}, "data": {"demos.strong.parquet": sha256(tmp_path / "demos.strong.parquet")}}
+    marked = nll_by_correction.corrected(tmp_path, note)
+    assert marked == {"p": False, "q": True}
+    probed = [("p", 0, 1.0), ("q", 0, 3.0), ("p", 0, 2.0), ("q", 0, 5.0), ("p", 9, 0.5)]
+    probed = [dict(zip(("problem_id", "step", "nll"), r, strict=True)) for r in probed]
+    start, end = nll_by_correction.split(probed, marked)
+    assert start == (0, 2.75, 4.0, 1.5) and end[:2] == (9, 0.5) and np.isnan(end[2]) and end[3] == 0.5
+    with pytest.raises(UserError, match="is not what was probed"):
+        nll_by_correction.corrected(tmp_path, note | {"data": {"demos.strong.parquet": "other"}})
+    write_json(tmp_path / "data.json", {"task": "gsm"})
+    with pytest.raises(UserError, match="only demonstrations of task registers"):
+        nll_by_correction.corrected(tmp_path, note)
 
 
 def test_context_reads_another_study(made):

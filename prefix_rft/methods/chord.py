@@ -1,8 +1,12 @@
 """CHORD: (1 - mu) GRPO on N rollouts + mu SFT on a demonstration, with the weight of doubtful tokens (paper section 1).
 
 beta = mu sg(p (1 - p)), p the probability of the demonstration's token: tokens that are known or hopeless count little.
-mu goes from 0.9 to 0.05 by a cosine over the first `decay` of the run (200 of 500 steps) and stays there. The advantage is
-standardised, the ratio clipped; rollouts are averaged among themselves, and so are demonstrations (CHORD, arXiv 2508.11408).
+mu goes from 0.9 to 0.05 over the first `decay` of the run and stays there. The advantage is standardised, the ratio clipped; rollouts
+are averaged among themselves, and so are demonstrations (CHORD, arXiv 2508.11408).
+
+Of mu the paper's table gives the two ends and "about 200 steps", not the shape. The cosine is that of the authors' code
+(modelscope/Trinity-RFT, chord_policy_loss.py), without its optional warm-up. Unknown: how long their runs were; that the 200 steps
+are a share `decay` = 0.4 of a run, as they are of the 500 steps of RL here, is our choice.
 
 One demonstration a prompt stands beside its rollouts; the authors' demonstrations come from a data set of their own, in
 batches of their own.
