@@ -56,7 +56,7 @@ DEMOS = list(dict.fromkeys(S.run(r).demos for r in S.runs if reads_demos(S.run(r
 USED_SUBSETS = [s for s in dict.fromkeys(S.run(r).train_split for r in S.runs) if s in S.subsets]
 # comparisons whose runs start from another base model (Figure 5)
 OTHER_BASES = [k for k, s in S.studies.items() if not set(BASES) & {S.run(r).base for r in s["runs"]}]
-WIDEST = "methods" if "methods" in S.studies else "main"  # Table 1 has every method
+WIDEST = "methods" if "methods" in S.studies else "main"  # Tables 1 and 5 have every method
 if "controls" not in S.studies:
     PAPER_TABLES = [name for name in PAPER_TABLES if name != "table_8"]
 if not {"ablation_quantity", "ablation_quality"} <= set(ABLATIONS):
@@ -430,7 +430,7 @@ def paper_table_inputs(name):
         ours = [r for r in S.runs if S.run(r).method == "prefix_rft"]
         return [*models(ours, SEEDS), *metrics(ours, SEEDS), *with_configs(ours)]
     if name == "table_5":
-        return [f"{RESULTS}/tables/paired.csv", f"{RESULTS}/tables/main.csv"]
+        return [table(WIDEST, "paired", "csv"), f"{RESULTS}/tables/{WIDEST}.csv"]
     if name == "table_7":
         return deep_inputs()
     return study_inputs("controls")
