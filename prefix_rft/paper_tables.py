@@ -91,11 +91,8 @@ def in_order(rows):
 
 def seeds_note(rows):
     """How many seeds the numbers are of, and what their intervals are over. A base model may have fewer seeds than the runs."""
-    counts = sorted({int(r["n_seeds"]) for r in rows})
-    if counts == [1]:
-        return "1 seed, 95 % intervals over problems only"
-    seeds = counts[0] if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f"{seeds} seeds, 95 % intervals over seeds and problems"
+    seeds = {int(r["n_seeds"]) for r in rows}
+    return f"{published.count(seeds, 'seed')}, 95 % intervals over {'problems only' if seeds == {1} else 'seeds and problems'}"
 
 
 def paper_line(label, numbers, cells):
@@ -197,7 +194,7 @@ def table_4(source):
         lines.append([name, *(number(i) for i in intervals)])
         for part, i in zip(("first third", "middle third", "last third"), intervals, strict=True):
             rows.append(dict(measure=name, part=part, mean=i.mean, ci_low=i.low, ci_high=i.high, n_seeds=i.n_seeds))
-    note = f"{member.label}, mean over steps and {published.count(len(runs), 'seed')}, 95 % intervals over seeds"
+    note = f"{member.label}, mean over steps and {published.count({len(runs)}, 'seed')}, 95 % intervals over seeds"
     if missing:
         note += ". Norms and angle: not measured, part_norms_every is 0"
     header = ["", "first third", "middle third", "last third"]

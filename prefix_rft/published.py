@@ -80,13 +80,15 @@ def beside_table(preset) -> str:
 
 
 def beside_figure(preset, seeds, bases=None) -> str:
-    """The end of the caption of a figure of the paper from our runs: number of seeds, of base models where it compares several, and the
-    setting."""
-    drawn = [count(seeds, "seed")] if bases is None else [count(bases, "base model"), count(seeds, "seed")]
+    """The end of a figure's caption: how many seeds it is drawn from (a set: not all of its runs have to have the same number), how many
+    base models where it is about these, and the setting."""
+    drawn = count(seeds, "seed") if bases is None else f"{count({bases}, 'base model')}, {count(seeds, 'seed')}"
     model = preset.get("published")
     setting = f"Model here: {model}" if model else f"Not the paper's setting: {differs(preset)}"
-    return f"Drawn from {', '.join(drawn)}. {setting}."
+    return f"Drawn from {drawn}. {setting}."
 
 
-def count(n, what) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"
+def count(numbers, what) -> str:
+    """`1 seed`, `3 seeds`, `3 to 5 seeds` for {1}, {3}, {3, 5}."""
+    low, high = min(numbers), max(numbers)
+    return f"{low} {what}{'' if low == 1 else 's'}" if low == high else f"{low} to {high} {what}s"

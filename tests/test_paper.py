@@ -16,9 +16,12 @@ from prefix_rft.figures import Context
 from prefix_rft.io import read_json, read_jsonl, read_parquet, write_json, write_jsonl
 from prefix_rft.probes import change, hardest, trajectories
 from prefix_rft.study import load_study
-from scripts import costs
+from scripts import costs, publish
+from tests.conftest import ROOT
 from tests.test_figures import command
 from tests.test_tables import rows
+
+TINY = ROOT / "config/tiny/preset.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +200,23 @@ def test_the_paper_s_numbers_stand_below_ours_benchmark_by_benchmark(tmp_path, m
     assert ours == {"aime24": "96.67", "aime25": "76.67"}
     assert {k for k, v in found["table_7"]["RFT, paper"].items() if v} == {"aime24"}
     assert "SFT, paper" not in found["table_7"]
+
+
+@pytest.mark.parametrize("name", [n for n in figures.PAPER if n != "figure_1"])
+def test_captions_say_how_many_seeds_and_what_differs(tmp_path, name):
+    """One text for the report and for the page that scripts/publish.py writes."""
+    (tmp_path / "x.csv").write_text("base,n_seeds\nbase,2\nbase2,3\n")
+    text = publish.caption(name, tmp_path / "x.csv", "tiny")
+    assert (
+        text.startswith(("The paper's", "As Figure", "Prefix-RFT, the paper's"))
+        and "{{" not in text
+        and "``" not in text
+    )
+    drawn = "2 base models, 2 to 3 seeds" if name == "figure_5" else "2 to 3 seeds"
+    assert text.endswith(f"Drawn from {drawn}. Not the paper's setting: {yaml.safe_load(TINY.read_text())['differs']}.")
+    (tmp_path / "x.csv").write_text("base,n_seeds\nbase,3\n")
+    text = publish.caption(name, tmp_path / "x.csv", "paper-7b")
+    assert text.endswith("3 seeds. Model here: Qwen2.5-Math-7B.") and ("1 base model," in text) == (name == "figure_5")
 
 
 def test_claims_are_tested_where_their_runs_are_and_listed_where_not(made):

@@ -146,11 +146,11 @@ def draw_lines(study, cells, temperature, numbers):
         len(cells), len(metrics), figsize=(style.DOUBLE, 0.8 + 1.75 * len(cells)), sharex=True, squeeze=False
     )
     positions = {e.at for e in entries if e.at is not None}
-    apart = np.linspace(-0.5, 0.5, max(2, len(looks)))
+    apart = places_apart(entries)
     handles = {}
     for line, (split, level) in zip(axes, cells, strict=True):
         for axis, metric in zip(line, metrics, strict=True):
-            for number, (series, look) in enumerate(looks.items()):
+            for series, look in looks.items():
                 own = sorted((e for e in entries if e.series == series and e.at is not None), key=lambda e: e.at)
                 for e in (e for e in entries if e.series == series and e.at is None):
                     value = numbers[e.run, split, level, metric][0]
@@ -159,7 +159,7 @@ def draw_lines(study, cells, temperature, numbers):
                 if not own:
                     continue
                 values = [numbers[e.run, split, level, metric] for e in own]
-                x = shifted([e.at for e in own], positions, apart[number] if len(looks) > 1 else 0, study.ablation.log)
+                x = shifted([e.at for e in own], positions, [apart[e.run] for e in own], study.ablation.log)
                 mean, low, high = (100 * np.array([getattr(v, a) for v, _ in values]) for a in ("mean", "low", "high"))
                 axis.vlines(x, low, high, color=look["color"], linewidth=0.8)
                 (drawn,) = axis.plot(x, mean, **style.line_look(look))
@@ -197,11 +197,23 @@ def spread(positions):
     return len(positive) > 2 and max(positive) / min(positive) >= 50
 
 
-def shifted(values, positions, amount, log):
+def places_apart(entries):
+    """run -> how far it is moved sideways from its place, in -0.5 to 0.5: side by side with the other series that have a point there, and
+    on the place itself where there is no other."""
+    placed = [e for e in entries if e.at is not None]
+    step = 1 / max(1, len({e.series for e in placed}) - 1)
+    out = {}
+    for at in {e.at for e in placed}:
+        there = [e.run for e in placed if e.at == at]
+        out |= {run: step * (i - (len(there) - 1) / 2) for i, run in enumerate(there)}
+    return out
+
+
+def shifted(values, positions, amounts, log):
     """Places on the axis, moved sideways a little so that no series hides another."""
-    values = np.asarray(values, float)
+    values, amounts = np.asarray(values, float), np.asarray(amounts)
     if log or spread(positions):
-        return values * 1.12**amount
+        return values * 1.12**amounts
     ordered = sorted(positions)
     gap = min(np.diff(ordered)) if len(ordered) > 1 else 1
-    return values + 0.25 * amount * gap
+    return values + 0.25 * amounts * gap

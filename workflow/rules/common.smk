@@ -15,6 +15,7 @@ os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.env
 from prefix_rft.benchmarks import entry_hash, scoring_hash
 from prefix_rft.config import parents, resolve
 from prefix_rft.errors import UserError
+from prefix_rft.published import beside_figure
 from launch import launcher as launch_prefix, resources as launch_resources
 from scripts import pass_warning
 from settings import (
@@ -442,6 +443,12 @@ def paper_claims_inputs():
         if study not in ("pass_at_k", "probes"):
             files += study_inputs(study)
     return list(dict.fromkeys(files))
+
+
+def caption_setting(study, name=None):
+    """What a figure's caption ends with: `snakemake.params.setting` in workflow/report/*.rst."""
+    bases = 1 + len(OTHER_BASES) if name == "figure_5" else None
+    return beside_figure(S.values, {len(study_seeds(study))}, bases)
 
 
 def figure_category(name):
