@@ -52,7 +52,7 @@ def test_points_of_series_stand_side_by_side_and_alone_on_their_place():
     assert apart["sft_budget_sft_5"] == 0  # nothing else at five
     assert set(places_apart(read_ablations(TINY)["group"].entries).values()) == {0}
     assert list(shifted([1, 5], {1, 2, 3, 5}, [-0.25, 0], False)) == [0.75, 5]
-    assert list(shifted([0, 1, 100], {0, 1, 10, 100}, [0.5, 0.5, 0], False)) == pytest.approx([0, 10**0.5, 100])
+    assert list(shifted([0, 1, 100], {0, 1, 10, 100}, [0.5, 0.5, 0], False)) == pytest.approx([0, 2**0.5, 100])
 
 
 def test_a_variant_is_its_parent_with_its_keys_changed():

@@ -145,7 +145,7 @@ def draw_lines(study, cells, temperature, numbers):
     height = 0.8 + (1.75 if len(looks) <= 6 else 2.5) * len(cells)
     figure, axes = plt.subplots(len(cells), len(metrics), figsize=(style.DOUBLE, height), sharex=True, squeeze=False)
     positions = {e.at for e in entries if e.at is not None}
-    room = min(0.6, max(0.25, 0.06 * len(looks)))  # between two places, for the points of all series at one
+    room = 0.25 if len(looks) <= 6 else 0.6  # of the gap between two places, for the points of all series at one
     apart = places_apart(entries)
     handles = {}
     for line, (split, level) in zip(axes, cells, strict=True):
@@ -215,9 +215,9 @@ def places_apart(entries):
 
 
 def shifted(values, positions, amounts, log):
-    """Places on the axis, moved sideways by `amounts` of the least gap between two, so that no series hides another. 0 stays on a
-    logarithmic axis."""
+    """Places on the axis, moved sideways by `amounts` of the least gap between two, so that no series hides another. On a logarithmic
+    axis the gap counts as a factor of 2 at most, and 0 stays."""
     values, amounts, log = np.asarray(values, float), np.asarray(amounts), log or spread(positions)
     ordered = sorted(np.log(p) if log else p for p in positions if p > 0 or not log)
     gap = min(np.diff(ordered)) if len(ordered) > 1 else 1
-    return values * np.exp(amounts * gap) if log else values + amounts * gap
+    return values * np.exp(amounts * min(gap, np.log(2))) if log else values + amounts * gap
