@@ -303,5 +303,5 @@ def main(args):
     table = TABLES[args.name](source)
     write_csv(args.out.with_suffix(".csv"), list(dict.fromkeys(k for r in table.rows for k in r)), table.rows)
     label = f"{source.preset['label']}. " if source.preset.get("label") else ""
-    text = f"## {table.title}\n\n{label}{table.note}. {published.beside_table(source.preset)}\n\n"
+    text = f"## {table.title}\n\n{label}{table.note}. {published.beside_table(source.preset, args.name)}\n\n"
     write_text(args.out.with_suffix(".md"), text + markdown(table.header, table.lines))

@@ -72,10 +72,10 @@ def differs(preset) -> str:
     return preset.get("differs") or "model, problems and sizes are not the paper's"
 
 
-def beside_table(preset) -> str:
+def beside_table(preset, table) -> str:
     """The sentence above a table of the paper from our runs."""
     if model := preset.get("published"):
-        return f"The paper's numbers are those of {model}."
+        return f"The paper's numbers are those of {model}." if of(model, table) else f"Model: {model}."
     return f"Not the paper's setting, so its numbers do not stand here: {differs(preset)}."
 
 
