@@ -3,7 +3,7 @@
     table_1   every method: average of each level of the test split, of the whole split, and out of domain
     table_2   quantity and quality of the demonstrations
     table_4   gradient of the prefix part and the rollout part over training
-    table_5   Prefix-RFT against every rival, p-values corrected for their number (Holm)
+    table_5   Prefix-RFT against every method of table 1, p-values corrected for their number (Holm)
     table_7   pass@k at the largest k, from many samples of few problems
     table_8   the paper's controls
 
@@ -22,8 +22,8 @@ from .errors import UserError
 from .figures import Context
 from .io import write_text
 from .statistics import holm, mean_interval, paired_difference, score_interval
-from .study import KINDS, MAIN, kind_of, known, paired_scores, read_preset
-from .tables import PAIRED_FIELDS, SCORE_FIELDS, markdown, p_value, percent, read_csv, seed_list, write_csv
+from .study import KINDS, MAIN, kind_of, known, ordered, paired_scores, read_preset
+from .tables import PAIRED_FIELDS, SCORE_FIELDS, markdown, p_value, percent, read_csv, seed_list, split_name, write_csv
 
 
 @dataclass
@@ -84,8 +84,20 @@ def cell(row):
 
 
 def in_order(rows):
-    order = list(KINDS)
-    return sorted(dict.fromkeys((r["method"], r["kind"], r["label"]) for r in rows), key=lambda m: order.index(m[1]))
+    methods = dict.fromkeys((r["method"], r["kind"], r["label"]) for r in rows)
+    order = ordered(kind for _, kind, _ in methods)
+    return sorted(methods, key=lambda m: order.index(m[1]))
+
+
+def seeds_note(rows):
+    """How many seeds the numbers are of, and what their intervals are over. A base model may have fewer seeds than the runs."""
+    seeds = {int(r["n_seeds"]) for r in rows}
+    return f"{published.count(seeds, 'seed')}, 95 % intervals over {'problems only' if seeds == {1} else 'seeds and problems'}"
+
+
+def paper_line(label, numbers, cells):
+    """A line of the paper's own numbers, below ours: [label, a number or nothing for each of `cells`], or none."""
+    return [[f"{label}, paper", *(numbers.get(c, "") for c in cells)]] if any(c in numbers for c in cells) else []
 
 
 def table_1(source):
@@ -96,13 +108,10 @@ def table_1(source):
     lines = []
     for run, kind, label in in_order(rows):
         cells = {r["split"]: cell(r) for r in rows if r["method"] == run}
-        lines.append([label, *(cells.get(c, "") for c in columns), *([paper.get(kind, "")] if paper else [])])
-    header = [
-        "Method",
-        *(f"{c} (avg)" if "/" not in c else c.split("/")[1] for c in columns),
-        *(["paper"] if paper else []),
-    ]
-    note = f"{rows[0]['metric']} in %, T = {temperature:g}, 95 % intervals over seeds and problems"
+        lines.append([label, *(cells.get(c, "") for c in columns)])
+        lines += paper_line(label, paper.get(kind, {}), columns)
+    header = ["Method", *(f"{c} (avg)" if "/" not in c else c.split("/")[1] for c in columns)]
+    note = f"{rows[0]['metric']} in %, T = {temperature:g}, {seeds_note(rows)}"
     keys = ("method", "kind", "split", "metric", "temperature", "mean", "ci_low", "ci_high", "n_seeds", "n_problems")
     return Table("Table 1: every method", note, header, lines, [{k: r[k] for k in keys} for r in rows])
 
@@ -131,7 +140,7 @@ def table_2(source):
         | {k: r[k] for k in ("mean", "ci_low", "ci_high", "n_seeds", "n_problems")}
         for label, _, r in chosen
     ]
-    note = f"{rows[0]['metric']} in % on the test split, T = {temperature:g}, 95 % intervals over seeds and problems"
+    note = f"{rows[0]['metric']} in % on the test split, T = {temperature:g}, {seeds_note(out)}"
     header = ["Method", "test", *(["paper"] if paper else [])]
     return Table("Table 2: quantity and quality of the demonstrations", note, header, lines, out)
 
@@ -158,15 +167,20 @@ def table_4(source):
         "angle between them (degrees)": [thirds(r, "grad_cosine") for r in runs],
     }
     norms = [measures[f"gradient norm, {part} part"] for part in ("prefix", "rollout")]
-    if any(v is None for values in norms for v in values):
+    missing, every = any(v is None for values in norms for v in values), member.config.part_norms_every
+    if missing and every:
         raise UserError(
-            f"{member.run_dir(member.seeds[0])}/metrics.jsonl: has no gradient norms of the parts (part_norms_every)"
+            f"{member.run_dir(member.seeds[0])}/metrics.jsonl: has no gradient norms of the parts, although part_norms_every is {every};"
+            " train the run again"
         )
-    prefix, rollout = map(np.array, norms)
-    measures["prefix norm / rollout norm"] = np.divide(
-        prefix, rollout, np.full(prefix.shape, np.nan), where=rollout > 0
-    )
-    # where one part was always zero there is no angle, and without rollouts' gradient no ratio
+    if missing:
+        measures["prefix norm / rollout norm"] = [None]
+    else:
+        prefix, rollout = map(np.array, norms)
+        measures["prefix norm / rollout norm"] = np.divide(
+            prefix, rollout, np.full(prefix.shape, np.nan), where=rollout > 0
+        )
+    # without logged norms there is no ratio; where one part was always zero there is no angle, and without rollouts' gradient no ratio
     unknown = {k for k, v in measures.items() if any(row is None or np.isnan(row).any() for row in v)}
     scale = {"share of prefix tokens (%)": lambda v: 100 * v}
     scale["angle between them (degrees)"] = lambda v: np.degrees(np.arccos(np.clip(v, -1, 1)))
@@ -180,7 +194,9 @@ def table_4(source):
         lines.append([name, *(number(i) for i in intervals)])
         for part, i in zip(("first third", "middle third", "last third"), intervals, strict=True):
             rows.append(dict(measure=name, part=part, mean=i.mean, ci_low=i.low, ci_high=i.high, n_seeds=i.n_seeds))
-    note = f"{member.label}, mean over steps and {len(runs)} seed{'s' * (len(runs) > 1)}, 95 % intervals over seeds"
+    note = f"{member.label}, mean over steps and {published.count({len(runs)}, 'seed')}, 95 % intervals over seeds"
+    if missing:
+        note += ". Norms and angle: not measured, part_norms_every is 0"
     header = ["", "first third", "middle third", "last third"]
     return Table("Table 4: gradient of the prefix and of the rollouts", note, header, lines, rows)
 
@@ -191,13 +207,13 @@ def number(i):
 
 
 def table_5(source):
-    rows = [r for r in read_csv(source.results / "tables" / "paired.csv", PAIRED_FIELDS) if "/" not in r["split"]]
+    study = source.widest()
+    path = source.results / "tables" / ("paired.csv" if study == MAIN else f"{study}.paired.csv")
+    rows = [r for r in read_csv(path, PAIRED_FIELDS) if "/" not in r["split"]]
     if not rows:
-        raise UserError(
-            f"{source.results}/tables/paired.csv: compares nothing; the main comparison needs a Prefix-RFT run"
-        )
+        raise UserError(f"{path}: compares nothing; study {study} of {source.preset_config} needs a Prefix-RFT run")
     corrected = holm([float(r["p"]) for r in rows])
-    labels = {r["method"]: r["label"] for r in source.scores(MAIN)}
+    labels = {r["method"]: r["label"] for r in source.scores(study)}
     lines, out = [], []
     for r, p in zip(rows, corrected, strict=True):
         difference = percent(*(float(r[k]) for k in ("difference", "ci_low", "ci_high")), "+")
@@ -209,8 +225,8 @@ def table_5(source):
         )
         out.append({k: r[k] for k in PAIRED_FIELDS} | {"p_holm": float(p), "verdict": sign})
     note = (
-        f"{labels.get(rows[0]['method'])} minus each rival in percentage points; p: paired bootstrap over seeds and problems; corrected:"
-        f" Holm over all {len(rows)} comparisons of this table"
+        f"{labels.get(rows[0]['method'])} minus each rival in percentage points, {seeds_note(rows)}; p: paired bootstrap over the same;"
+        f" corrected: Holm over all {len(rows)} comparisons of this table"
     )
     header = ["Rival", "split", "metric", "T", "difference", "p", "p corrected", "Prefix-RFT is"]
     return Table("Table 5: significance", note, header, lines, out)
@@ -221,6 +237,8 @@ def table_7(source):
     metric, temperature = f"pass@{study.samples}", max(t for _, _, t in study.cells())
     cells = [(s, level) for s, level, t in study.cells() if t == temperature]
     paper, ours = published.of(source.preset.get("published"), "table_7"), study.reference
+    # split of each column; None: the difference beside a whole split
+    columns = [c for s, level in cells for c in ([s, None] if level == "all" else [split_name(s, level)])]
     lines, rows = [], []
     for member in study.members:
         line = [member.label]
@@ -228,7 +246,7 @@ def table_7(source):
             counts = member.counts[split, temperature].at(level)
             i = score_interval(*known(counts.levels, counts.scores(metric)))
             line.append(percent(i.mean, i.low, i.high))
-            row = dict(method=member.run, split=split if level == "all" else f"{split}/{level}", metric=metric)
+            row = dict(method=member.run, split=split_name(split, level), metric=metric)
             row |= dict(temperature=temperature, mean=i.mean, ci_low=i.low, ci_high=i.high)
             row |= dict(n_seeds=i.n_seeds, n_problems=i.n_problems)
             if member is not ours and ours is not None:
@@ -239,12 +257,12 @@ def table_7(source):
             elif level == "all":
                 line.append("")
             rows.append(row)
-        lines.append([*line, *([paper.get(member.kind, "")] if paper else [])])
+        lines += [line, *paper_line(member.label, paper.get(member.kind, {}), columns)]
     header = ["Method"]
     for split, level in cells:
         header += [f"{split} (all)", "Prefix-RFT minus it"] if level == "all" else [level]
-    note = f"{metric} in %, T = {temperature:g}, unbiased estimate, 95 % intervals over seeds and problems"
-    return Table("Table 7: pass@k at the largest k", note, [*header, *(["paper"] if paper else [])], lines, rows)
+    note = f"{metric} in %, T = {temperature:g}, unbiased estimate, {seeds_note(rows)}"
+    return Table("Table 7: pass@k at the largest k", note, header, lines, rows)
 
 
 def table_8(source):
@@ -271,20 +289,11 @@ def table_8(source):
         lines.append([member.label, percent(i.mean, i.low, i.high), text, lengths, *own])
         rows.append(row)
     header = ["Method", "test", f"{ours.label} minus it", "tokens, first to last third", *(["paper"] if paper else [])]
-    note = f"{metric} in % on the test split, T = {temperature:g}, 95 % intervals over seeds and problems"
+    note = f"{metric} in % on the test split, T = {temperature:g}, {seeds_note(rows)}"
     return Table("Table 8: controls", note, header, lines, rows)
 
 
 TABLES = {f.__name__: f for f in (table_1, table_2, table_4, table_5, table_7, table_8)}
-
-
-def setting(preset):
-    """What the reader has to know before comparing with the paper."""
-    model = preset.get("published")
-    if model:
-        return f"The paper's numbers are those of {model}."
-    differs = preset.get("differs") or "model, problems and sizes are not the paper's"
-    return f"Not the paper's setting, so its numbers do not stand here: {differs}."
 
 
 def main(args):
@@ -294,5 +303,5 @@ def main(args):
     table = TABLES[args.name](source)
     write_csv(args.out.with_suffix(".csv"), list(dict.fromkeys(k for r in table.rows for k in r)), table.rows)
     label = f"{source.preset['label']}. " if source.preset.get("label") else ""
-    text = f"## {table.title}\n\n{label}{table.note}. {setting(source.preset)}\n\n"
+    text = f"## {table.title}\n\n{label}{table.note}. {published.beside_table(source.preset, args.name)}\n\n"
     write_text(args.out.with_suffix(".md"), text + markdown(table.header, table.lines))

@@ -1,23 +1,25 @@
 """Numbers that the paper published (arXiv 2507.01679; collected from its abstract, reviews and later papers that tabulate them).
 
-They stand beside ours only where `published` of preset.yaml says that the preset is the paper's setting. Percent; None: unknown.
-Rows are kinds of runs (study.KINDS).
+They stand beside ours only where `published` of preset.yaml says that the preset is the paper's setting. Percent. Rows are kinds of runs
+(study.KINDS), columns are splits as our tables name them: a benchmark is a level of `test` (mathematics) or `ood`, a whole split is the
+mean over its benchmarks. What is unknown is left out.
 """
 
-MODELS = ("Qwen2.5-Math-7B", "Qwen2.5-Math-1.5B", "LLaMA-3.1-8B")
-BENCHMARKS = ("AIME24", "AIME25", "AMC", "MATH-500", "Minerva", "Olympiad", "avg", "OOD avg")
-
-TABLE_1 = {  # Qwen2.5-Math-7B
-    "base": (11.5, 4.9, 31.3, 43.6, 7.4, 15.6, 19.0, 15.4),
-    "sft": (22.2, 22.3, 52.8, 82.6, 40.8, 43.7, 44.1, 47.5),
-    "rft": (25.1, 15.3, 62.0, 84.4, 39.3, 46.8, 45.5, 57.3),
-    "rl_with_sft": (19.5, 16.4, 49.7, 80.4, 34.9, 39.4, 40.1, 46.0),
-    "sft_then_rft": (25.8, 23.1, 62.7, 87.2, 39.7, 50.4, 48.2, 44.8),
-    "uft": (None, None, None, None, None, None, 44.2, None),
-    "relift": (28.2, 20.1, 64.9, 87.4, 33.8, 52.5, 47.8, None),
-    "luffy": (29.4, 23.1, 65.6, 87.6, 37.5, 57.2, 50.1, 57.8),
-    "prefix_rft": (31.8, 26.4, 68.2, 88.4, 40.3, 55.7, 51.8, 58.4),
+COLUMNS = (
+    *("test/aime24", "test/aime25", "test/amc", "test/math500", "test/minerva", "test/olympiad", "test"),
+    *("ood/arc_c", "ood/gpqa_diamond", "ood/mmlu_pro", "ood"),
+)
+TABLE_1 = {  # Qwen2.5-Math-7B, in the order of COLUMNS
+    "base": (11.5, 4.9, 31.3, 43.6, 7.4, 15.6, 19.0, 18.2, 11.1, 16.9, 15.4),
+    "sft": (22.2, 22.3, 52.8, 82.6, 40.8, 43.7, 44.1, 75.2, 24.7, 42.7, 47.5),
+    "rft": (25.1, 15.3, 62.0, 84.4, 39.3, 46.8, 45.5, 82.3, 40.4, 49.3, 57.3),
+    "rl_with_sft": (19.5, 16.4, 49.7, 80.4, 34.9, 39.4, 40.1, 71.2, 23.7, 43.2, 46.0),
+    "sft_then_rft": (25.8, 23.1, 62.7, 87.2, 39.7, 50.4, 48.2, 72.4, 24.2, 37.7, 44.8),
+    "relift": (28.2, 20.1, 64.9, 87.4, 33.8, 52.5, 47.8),
+    "luffy": (29.4, 23.1, 65.6, 87.6, 37.5, 57.2, 50.1, 80.5, 39.9, 53.0, 57.8),
+    "prefix_rft": (31.8, 26.4, 68.2, 88.4, 40.3, 55.7, 51.8, 84.0, 39.1, 52.1, 58.4),
 }
+UFT = {"test": 44.2}  # Table 1 as far as it is known
 TABLE_2 = {  # Qwen2.5-Math-1.5B, average of six; keys: kind, or kind and share or teacher
     "sft": 31.9,
     "rft": 30.0,
@@ -30,11 +32,11 @@ TABLE_2 = {  # Qwen2.5-Math-1.5B, average of six; keys: kind, or kind and share 
     "prefix_rft, R1-Distill-32B": 40.6,
 }
 LLAMA = {"sft": 5.9, "rft": 9.6, "luffy": 13.2, "prefix_rft": 14.5}  # LLaMA-3.1-8B, average of six
-TABLE_7 = {  # Qwen2.5-Math-7B, pass@2048 on AIME24
-    "base": 86.67,
-    "rft": 90.0,
-    "luffy": 90.0,
-    "prefix_rft": 96.67,
+TABLE_7 = {  # Qwen2.5-Math-7B, pass@2048
+    "base": {"test/aime24": 86.67, "test/aime25": 70.0},
+    "rft": {"test/aime24": 90.0},
+    "luffy": {"test/aime24": 90.0},
+    "prefix_rft": {"test/aime24": 96.67, "test/aime25": 76.67},
 }
 TABLE_8 = {  # Qwen2.5-Math-7B, average
     "rft": 45.5,
@@ -47,18 +49,46 @@ TABLE_8 = {  # Qwen2.5-Math-7B, average
 }
 TABLES = {
     "Qwen2.5-Math-7B": {
-        "table_1": {k: v[6] for k, v in TABLE_1.items()},
+        "table_1": {k: dict(zip(COLUMNS, v, strict=False)) for k, v in TABLE_1.items()} | {"uft": UFT},
         "table_7": TABLE_7,
         "table_8": TABLE_8,
     },
     "Qwen2.5-Math-1.5B": {
-        "table_1": {k: v for k, v in TABLE_2.items() if "," not in k},
+        "table_1": {k: {"test": v} for k, v in TABLE_2.items() if "," not in k},
         "table_2": TABLE_2,
     },
-    "LLaMA-3.1-8B": {"table_1": LLAMA},
+    "LLaMA-3.1-8B": {"table_1": {k: {"test": v} for k, v in LLAMA.items()}},
 }
 
 
 def of(model, table) -> dict:
-    """{row: percent} of one table for the model that a preset names as `published`; {} where the preset is not the paper's."""
+    """{row: percent} of one table (tables 1 and 7: {row: {split: percent}}) for the model that a preset names as `published`; {} where
+    the preset is not the paper's."""
     return TABLES.get(model, {}).get(table, {})
+
+
+def differs(preset) -> str:
+    """What the reader has to know before comparing with the paper; `preset`: the values of preset.yaml."""
+    return preset.get("differs") or "model, problems and sizes are not the paper's"
+
+
+def beside_table(preset, table) -> str:
+    """The sentence above a table of the paper from our runs."""
+    if model := preset.get("published"):
+        return f"The paper's numbers are those of {model}." if of(model, table) else f"Model: {model}."
+    return f"Not the paper's setting, so its numbers do not stand here: {differs(preset)}."
+
+
+def beside_figure(preset, seeds, bases=None) -> str:
+    """The end of a figure's caption: how many seeds it is drawn from (a set: not all of its runs have to have the same number), how many
+    base models where it is about these, and the setting."""
+    drawn = count(seeds, "seed") if bases is None else f"{count({bases}, 'base model')}, {count(seeds, 'seed')}"
+    model = preset.get("published")
+    setting = f"Model here: {model}" if model else f"Not the paper's setting: {differs(preset)}"
+    return f"Drawn from {drawn}. {setting}."
+
+
+def count(numbers, what) -> str:
+    """`1 seed`, `3 seeds`, `3 to 5 seeds` for {1}, {3}, {3, 5}."""
+    low, high = min(numbers), max(numbers)
+    return f"{low} {what}{'' if low == 1 else 's'}" if low == high else f"{low} to {high} {what}s"

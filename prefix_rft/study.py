@@ -48,6 +48,12 @@ KINDS = {
 }
 
 
+def ordered(kinds) -> list[str]:
+    """Kinds, each once: those of KINDS in its order, then others (a method added later) in their order of appearance."""
+    kinds = dict.fromkeys(kinds)
+    return [*(k for k in KINDS if k in kinds), *(k for k in kinds if k not in KINDS)]
+
+
 def kind_of(config: Run | None) -> str:
     """The kind of a run's configuration; None is a base model."""
     if config is None:

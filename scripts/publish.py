@@ -8,11 +8,35 @@ Models and samples are not copied. The page says what was run; what it means is 
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+
+from jinja2 import Template
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from prefix_rft.ablations import PREFIX
+from prefix_rft.config import read_yaml
 from prefix_rft.errors import UserError
 from prefix_rft.io import read_json, write_json, write_text
+from prefix_rft.published import beside_figure
+from prefix_rft.tables import read_csv
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def caption(name: str, numbers: Path, preset: str) -> str:
+    """The report's caption of a figure (workflow/report/*.rst) as one paragraph of Markdown. `numbers`: the CSV beside the figure, which
+    says how many seeds and base models were drawn."""
+    source = ROOT / "workflow" / "report" / f"{'ablation' if name.startswith(PREFIX) else name}.rst"
+    text, setting = source.read_text(encoding="utf-8"), ""
+    if "params.setting" in text:
+        rows = read_csv(numbers, ["n_seeds"])
+        bases = len({r["base"] for r in rows}) if name == "figure_5" else None
+        about = read_yaml(ROOT / "config" / preset / "preset.yaml")
+        setting = beside_figure(about, {int(r["n_seeds"]) for r in rows if r["n_seeds"]}, bases)
+    job = SimpleNamespace(config={"preset": preset}, params=SimpleNamespace(setting=setting))
+    text = Template(text).render(snakemake=job)
+    return " ".join(text.replace("``", "`").replace("\\@", "@").split())
 
 
 def publish(results: Path, out: Path):
@@ -52,7 +76,10 @@ def publish(results: Path, out: Path):
     ]
     for table in (p for p in tables if p.suffix == ".md"):
         page += [f"## {table.stem}", table.read_text(encoding="utf-8").strip()]
-    page += ["## Figures"] + [f"![{p.stem}](figures/{p.name})" for p in figures if p.suffix == ".png"]
+    page.append("## Figures")
+    for figure in (p for p in figures if p.suffix == ".png"):
+        text = caption(figure.stem, figure.with_suffix(".csv"), results.name.removesuffix("-smoke"))
+        page += [f"### {figure.stem}", f"![{figure.stem}](figures/{figure.name})", text]
     write_text(out / "README.md", "\n\n".join(page) + "\n")
 
 

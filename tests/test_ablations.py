@@ -12,6 +12,7 @@ from prefix_rft.ablations import Runs, flatten, read_ablations
 from prefix_rft.check import check_preset
 from prefix_rft.config import config_hash, load_run
 from prefix_rft.errors import UserError
+from prefix_rft.figures.ablation import places_apart, shifted
 from prefix_rft.methods import names as methods
 from prefix_rft.study import load_study
 from tests.conftest import ROOT
@@ -31,6 +32,27 @@ def runs_of(name, folder=TINY):
 @pytest.mark.parametrize("folder", PRESETS, ids=lambda p: p.name)
 def test_every_preset_has_every_ablation(folder):
     assert set(read_ablations(folder)) == NAMES
+
+
+@pytest.mark.parametrize("folder", PRESETS, ids=lambda p: p.name)
+def test_every_method_is_in_the_grid_and_sft_in_the_quantities_of_every_preset(folder):
+    find, ablations = Runs(folder), read_ablations(folder)
+    assert {find.load(e.run).method for e in ablations["lr"].entries} == set(methods())
+    quantity = ablations["quantity"].entries
+    assert {(e.series, e.at) for e in quantity} == {
+        *(("Prefix-RFT", at) for at in (100, 10, 1, 0)),
+        *(("SFT", at) for at in (100, 10, 1)),
+    }
+
+
+def test_points_of_series_stand_side_by_side_and_alone_on_their_place():
+    entries = read_ablations(TINY)["sft_budget"].entries
+    apart = places_apart(entries)
+    assert apart["sft"] == -0.5 and apart["sft_then_rft"] == 0.5  # both at one epoch
+    assert apart["sft_budget_sft_5"] == 0  # nothing else at five
+    assert set(places_apart(read_ablations(TINY)["group"].entries).values()) == {0}
+    assert list(shifted([1, 5], {1, 2, 3, 5}, [-0.25, 0], False)) == [0.75, 5]
+    assert list(shifted([0, 1, 100], {0, 1, 10, 100}, [0.5, 0.5, 0], False)) == pytest.approx([0, 2**0.5, 100])
 
 
 def test_a_variant_is_its_parent_with_its_keys_changed():

@@ -5,12 +5,16 @@ import shutil
 import sys
 
 import pytest
+import synthetic
+import yaml
 from small import make_world, train_args
 
-from prefix_rft import methods, train
+from prefix_rft import figures, methods, paper_tables, tables, train
 from prefix_rft.config import config_hash, load_run
 from prefix_rft.errors import UserError
 from prefix_rft.io import read_json, read_jsonl
+from tests.test_figures import command
+from tests.test_tables import rows
 
 
 @pytest.fixture
@@ -59,3 +63,29 @@ def test_it_trains(example):
     rows = read_jsonl(folder / "out" / "metrics.jsonl")
     assert read_json(folder / "out" / "run.json")["config"]["rejection"] == {"per_prompt": 2}
     assert all(r["rl_loss"] == 0 for r in rows) and any(r["grad_norm"] > 0 for r in rows)
+
+
+def test_it_stands_in_tables_and_figures_after_the_kinds_that_they_know(example, tmp_path, monkeypatch):
+    run = {"method": "rejection", "rejection": {"per_prompt": 2}}
+    monkeypatch.setitem(synthetic.RUNS, "rejection", synthetic.RUNS["rft"] | run)
+    preset, results = synthetic.build(
+        tmp_path / "world", seeds=(0, 1), problems=3, temperatures=(1.0,), runs=("rejection", "sft", "prefix_rft")
+    )
+    values = yaml.safe_load(preset.read_text())
+    values["labels"]["rejection"] = "Rejection sampling"
+    preset.write_text(yaml.safe_dump(values))
+    common = ("--preset-config", preset, "--results", results)
+    command(tables, *common, "--out", results / "tables/main.csv")
+    for name in ("table_1", "table_5"):
+        command(paper_tables, name, *common, "--out", results / f"tables/{name}.csv")
+        assert "| Rejection sampling " in (results / f"tables/{name}.md").read_text()
+    lines = (results / "tables/table_1.md").read_text().splitlines()
+    assert [line.split("|")[1].strip() for line in lines if "[" in line] == [
+        "Base model",
+        "SFT",
+        "Prefix-RFT",
+        "Rejection sampling",
+    ]
+    for name in ("figure_5", "comparison"):
+        command(figures, name, *common, "--out", results / f"figures/{name}.pdf")
+        assert "rejection" in {r["method"] for r in rows(results / f"figures/{name}.csv")}

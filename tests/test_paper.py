@@ -1,6 +1,7 @@
 """The paper's figures, tables and claims from a synthetic results folder with known truth; snapshots and probes from a real small run."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,15 +10,18 @@ import yaml
 from small import make_world, train_args
 
 from prefix_rft import claims, figures, paper_claims, paper_tables, published, tables, train
-from prefix_rft.config import load
+from prefix_rft.config import config_hash, load, load_run
 from prefix_rft.errors import UserError
 from prefix_rft.figures import Context
-from prefix_rft.io import read_json, read_parquet, sha256, write_json, write_parquet
+from prefix_rft.io import read_json, read_jsonl, read_parquet, sha256, write_json, write_jsonl, write_parquet
 from prefix_rft.probes import change, hardest, trajectories
 from prefix_rft.study import load_study
-from scripts import costs, nll_by_correction
+from scripts import costs, nll_by_correction, publish
+from tests.conftest import ROOT
 from tests.test_figures import command
 from tests.test_tables import rows
+
+TINY = ROOT / "config/tiny/preset.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -116,11 +120,45 @@ def test_table_4_measures_norms_share_and_angle(made):
     assert table["angle between them (degrees)", "last third"] == pytest.approx(90)  # the cosine was made 0
 
 
+def test_table_4_without_norms_says_so_and_keeps_the_share(tmp_path):
+    """Under ZeRO nothing measures the norms (part_norms_every: 0); a run that should have measured them and did not is refused."""
+    preset, results = synthetic.build(tmp_path, seeds=(0, 1), problems=2, runs=("prefix_rft",))
+    norms = ("grad_norm_prefix", "grad_norm_rollout", "grad_cosine")
+    for file in results.glob("runs/prefix_rft/seed*/metrics.jsonl"):
+        write_jsonl(file, [r | dict.fromkeys(norms) for r in read_jsonl(file)])
+    with pytest.raises(UserError, match="no gradient norms of the parts, although part_norms_every is 1"):
+        paper_table((preset, results), "table_4")
+    config = preset.parent / "prefix_rft.yaml"
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"part_norms_every": 0}))
+    for file in results.glob("runs/prefix_rft/seed*/run.json"):
+        synthetic.edit_json(file, config_hash=config_hash(load_run(config)))
+    table = paper_table((preset, results), "table_4")
+    assert {r["measure"] for r in table} == {"share of prefix tokens (%)"} and len(table) == 3
+    text = (results / "tables/table_4.md").read_text()
+    assert "Norms and angle: not measured, part_norms_every is 0." in text
+    assert re.search(r"^\| angle between them \(degrees\) +\| +\| +\| +\|$", text, re.MULTILINE)
+
+
 def test_table_5_corrects_for_the_number_of_comparisons(made):
     table = paper_table(made, "table_5")
     p, corrected = (np.array([float(r[k]) for r in table]) for k in ("p", "p_holm"))
     assert (corrected >= p - 1e-9).all() and corrected.min() == pytest.approx(min(1, p.min() * len(p)), rel=1e-3)
     assert {r["split"] for r in table} == {"test", "ood"}
+    assert "2 seeds" in (made[1] / "tables/table_5.md").read_text()
+
+
+def test_table_5_has_every_rival_of_table_1(tmp_path):
+    """The study of every method where the preset has one; the correction counts its comparisons."""
+    preset, results = synthetic.build(tmp_path, seeds=(0, 1), problems=4, temperatures=(1.0,))
+    values = yaml.safe_load(preset.read_text())
+    values["studies"]["methods"] = {"runs": values["runs"]}
+    preset.write_text(yaml.safe_dump(values | {"runs": ["rft", "prefix_rft"]}))
+    for study in ("main", "methods"):
+        common = ("--preset-config", preset, "--results", results, "--study", study)
+        command(tables, *common, "--out", results / f"tables/{study}.csv")
+    rivals = {r["rival"] for r in paper_table((preset, results), "table_5")}
+    assert rivals == {r["method"] for r in paper_table((preset, results), "table_1")} - {"prefix_rft"}
+    assert "Holm over all 20 comparisons" in (results / "tables/table_5.md").read_text()
 
 
 def test_published_numbers_stand_there_only_where_the_preset_is_the_paper_s(made):
@@ -135,7 +173,52 @@ def test_published_numbers_stand_there_only_where_the_preset_is_the_paper_s(made
         preset.write_text(before)
     paper_table(made, "table_8")
     assert "51.8" not in (results / "tables/table_8.md").read_text()
-    assert published.TABLE_1["prefix_rft"][6] == published.TABLE_8["prefix_rft"]
+    of = published.of("Qwen2.5-Math-7B", "table_1")
+    assert of["prefix_rft"]["test"] == published.TABLE_8["prefix_rft"]
+    for kind, numbers in of.items():  # a whole split is the mean over its benchmarks
+        for split in ("test", "ood"):
+            parts = [v for k, v in numbers.items() if k.startswith(f"{split}/")]
+            assert not parts or np.mean(parts) == pytest.approx(numbers[split], abs=0.06), (kind, split)
+
+
+def test_the_paper_s_numbers_stand_below_ours_benchmark_by_benchmark(tmp_path, monkeypatch):
+    monkeypatch.setattr(synthetic, "LEVELS", {"test": ("aime24", "aime25"), "ood": ("arc_c", "mmlu_pro")})
+    monkeypatch.setattr(synthetic, "DIFFICULTY", dict.fromkeys(("aime24", "aime25", "arc_c", "mmlu_pro"), 0.0))
+    preset, results = synthetic.build_paper(tmp_path, seeds=(0,), problems=2)
+    preset.write_text(yaml.safe_dump(yaml.safe_load(preset.read_text()) | {"published": "Qwen2.5-Math-7B"}))
+    command(tables, "--preset-config", preset, "--results", results, "--out", results / "tables/main.csv")
+    found = {}
+    for name in ("table_1", "table_7"):
+        paper_table((preset, results), name)
+        text = (results / f"tables/{name}.md").read_text()
+        lines = [[c.strip() for c in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+        found[name] = {line[0]: dict(zip(lines[0][1:], line[1:], strict=True)) for line in lines}
+        assert "1 seed, 95 % intervals over problems only" in text
+    whole = {"aime24": "29.4", "aime25": "23.1", "test (avg)": "50.1", "arc_c": "80.5", "mmlu_pro": "53.0"}
+    assert found["table_1"]["LUFFY, paper"] == whole | {"ood (avg)": "57.8"}
+    ours = {k: v for k, v in found["table_7"]["Prefix-RFT, paper"].items() if v}
+    assert ours == {"aime24": "96.67", "aime25": "76.67"}
+    assert {k for k, v in found["table_7"]["RFT, paper"].items() if v} == {"aime24"}
+    assert "SFT, paper" not in found["table_7"]
+    paper_table((preset, results), "table_4")  # none of its numbers is known exactly
+    assert "Model: Qwen2.5-Math-7B." in (results / "tables/table_4.md").read_text()
+
+
+@pytest.mark.parametrize("name", [n for n in figures.PAPER if n != "figure_1"])
+def test_captions_say_how_many_seeds_and_what_differs(tmp_path, name):
+    """One text for the report and for the page that scripts/publish.py writes."""
+    (tmp_path / "x.csv").write_text("base,n_seeds\nbase,2\nbase2,3\n")
+    text = publish.caption(name, tmp_path / "x.csv", "tiny")
+    assert (
+        text.startswith(("The paper's", "As Figure", "Prefix-RFT, the paper's"))
+        and "{{" not in text
+        and "``" not in text
+    )
+    drawn = "2 base models, 2 to 3 seeds" if name == "figure_5" else "2 to 3 seeds"
+    assert text.endswith(f"Drawn from {drawn}. Not the paper's setting: {yaml.safe_load(TINY.read_text())['differs']}.")
+    (tmp_path / "x.csv").write_text("base,n_seeds\nbase,3\n")
+    text = publish.caption(name, tmp_path / "x.csv", "paper-7b")
+    assert text.endswith("3 seeds. Model here: Qwen2.5-Math-7B.") and ("1 base model," in text) == (name == "figure_5")
 
 
 def test_claims_are_tested_where_their_runs_are_and_listed_where_not(made):

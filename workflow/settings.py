@@ -72,6 +72,7 @@ def validate(values: dict, schema: dict, where: str):
 @dataclass(frozen=True)
 class Settings:
     preset: str
+    values: dict  # of preset.yaml, with the section `preset` of smoke.yaml
     folder: str  # config/<preset>
     results: str  # results/<preset> or results/<preset>-smoke
     override: str | None  # config/<preset>/smoke.yaml when smoke is on
@@ -170,6 +171,7 @@ def load_settings(config: dict) -> Settings:
     )
     settings = Settings(
         preset=config["preset"],
+        values=preset,
         folder=folder,
         results=f"results/{config['preset']}" + ("-smoke" if smoke else ""),
         override=override,

@@ -142,15 +142,15 @@ def draw_rows(study, cells, temperature, numbers):
 def draw_lines(study, cells, temperature, numbers):
     looks, entries = series_looks(study.ablation), study.ablation.entries
     metrics = [f"{family}@{study.samples}" for family in ("avg", "pass")]
-    figure, axes = plt.subplots(
-        len(cells), len(metrics), figsize=(style.DOUBLE, 0.8 + 1.75 * len(cells)), sharex=True, squeeze=False
-    )
+    height = 0.8 + (1.75 if len(looks) <= 6 else 2.5) * len(cells)
+    figure, axes = plt.subplots(len(cells), len(metrics), figsize=(style.DOUBLE, height), sharex=True, squeeze=False)
     positions = {e.at for e in entries if e.at is not None}
-    apart = np.linspace(-0.5, 0.5, max(2, len(looks)))
+    room = 0.25 if len(looks) <= 6 else 0.6  # of the gap between two places, for the points of all series at one
+    apart = places_apart(entries)
     handles = {}
     for line, (split, level) in zip(axes, cells, strict=True):
         for axis, metric in zip(line, metrics, strict=True):
-            for number, (series, look) in enumerate(looks.items()):
+            for series, look in looks.items():
                 own = sorted((e for e in entries if e.series == series and e.at is not None), key=lambda e: e.at)
                 for e in (e for e in entries if e.series == series and e.at is None):
                     value = numbers[e.run, split, level, metric][0]
@@ -159,7 +159,9 @@ def draw_lines(study, cells, temperature, numbers):
                 if not own:
                     continue
                 values = [numbers[e.run, split, level, metric] for e in own]
-                x = shifted([e.at for e in own], positions, apart[number] if len(looks) > 1 else 0, study.ablation.log)
+                x = shifted(
+                    [e.at for e in own], positions, room * np.array([apart[e.run] for e in own]), study.ablation.log
+                )
                 mean, low, high = (100 * np.array([getattr(v, a) for v, _ in values]) for a in ("mean", "low", "high"))
                 axis.vlines(x, low, high, color=look["color"], linewidth=0.8)
                 (drawn,) = axis.plot(x, mean, **style.line_look(look))
@@ -175,7 +177,10 @@ def draw_lines(study, cells, temperature, numbers):
     for axis in axes.flat:
         if study.ablation.log or spread(positions):
             least = min(p for p in positions if p > 0)
-            axis.set_xscale("symlog", linthresh=least)  # has a place for 0
+            if 0 in positions:
+                axis.set_xscale("symlog", linthresh=least / 2, linscale=0.5)  # has a place for 0
+            else:
+                axis.set_xscale("log")
             axis.set_xlim(-0.2 * least if 0 in positions else least / 1.5, max(positions) * 1.5)
         axis.set_xticks(sorted(positions), [f"{p:g}" for p in sorted(positions)])
         axis.xaxis.set_minor_locator(NullLocator())
@@ -197,11 +202,22 @@ def spread(positions):
     return len(positive) > 2 and max(positive) / min(positive) >= 50
 
 
-def shifted(values, positions, amount, log):
-    """Places on the axis, moved sideways a little so that no series hides another."""
-    values = np.asarray(values, float)
-    if log or spread(positions):
-        return values * 1.12**amount
-    ordered = sorted(positions)
+def places_apart(entries):
+    """run -> how far it is moved sideways from its place, in -0.5 to 0.5: side by side with the other series that have a point there, and
+    on the place itself where there is no other."""
+    placed = [e for e in entries if e.at is not None]
+    step = 1 / max(1, len({e.series for e in placed}) - 1)
+    out = {}
+    for at in {e.at for e in placed}:
+        there = [e.run for e in placed if e.at == at]
+        out |= {run: step * (i - (len(there) - 1) / 2) for i, run in enumerate(there)}
+    return out
+
+
+def shifted(values, positions, amounts, log):
+    """Places on the axis, moved sideways by `amounts` of the least gap between two, so that no series hides another. On a logarithmic
+    axis the gap counts as a factor of 2 at most, and 0 stays."""
+    values, amounts, log = np.asarray(values, float), np.asarray(amounts), log or spread(positions)
+    ordered = sorted(np.log(p) if log else p for p in positions if p > 0 or not log)
     gap = min(np.diff(ordered)) if len(ordered) > 1 else 1
-    return values + 0.25 * amount * gap
+    return values * np.exp(amounts * min(gap, np.log(2))) if log else values + amounts * gap

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..ablations import Runs
 from ..errors import UserError
-from ..study import KINDS, MAIN, Member, kind_of, read_preset, study_names
+from ..study import KINDS, MAIN, Member, kind_of, ordered, read_preset, study_names
 from ..tables import SCORE_FIELDS, read_csv
 from . import style
 
@@ -39,8 +39,10 @@ def draw(context):
     temperature = max(float(r["temperature"]) for r in everything)
     metrics = list(dict.fromkeys(r["metric"] for r in everything))
     split = everything[0]["split"]
-    kinds = [k for k in KINDS if any(r["kind"] == k for r in everything)]
-    members = [Member(k, KINDS[k], k, None, context.results, []) for k in kinds]
+    kinds = ordered(r["kind"] for r in everything)
+    # a kind that KINDS does not know goes by its run's label
+    names = {r["kind"]: labels.get(r["method"], r["kind"]) for r in everything} | KINDS
+    members = [Member(k, names[k], k, None, context.results, []) for k in kinds]
     looks, rows = style.looks(members), []
     figure, axes = plt.subplots(1, len(metrics), figsize=(style.DOUBLE, 2.4), squeeze=False)
     width = 0.84 / len(kinds)
@@ -60,7 +62,7 @@ def draw(context):
             look = looks[kind]
             axis.bar(at, mean, width * 0.9, color=look["color"], alpha=0.3, linewidth=0)
             axis.vlines(at, low, high, color=look["color"], linewidth=1)
-            axis.plot(at, mean, linestyle="none", label=KINDS[kind], **style.point_look(look, 3.2))
+            axis.plot(at, mean, linestyle="none", label=names[kind], **style.point_look(look, 3.2))
             rows += [{k: r[k] for k in ("study", "base", *SCORE_FIELDS)} for _, r in part]
         axis.set_ylabel(f"{metric} (%), {split}, T = {temperature:g}")
         axis.set_ylim(0, 105)

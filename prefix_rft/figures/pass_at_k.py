@@ -55,6 +55,8 @@ def panels_of(study):
                         mean=i.mean,
                         ci_low=i.low,
                         ci_high=i.high,
+                        n_seeds=i.n_seeds,
+                        n_problems=i.n_problems,
                     )
                 )
         axis.set_xscale("log", base=2)

@@ -45,6 +45,7 @@ for study in ABLATIONS:
             override=OVERRIDE_FLAG,
             results=subpath(output.pdf, ancestor=2),
             seeds=seed_list(study),
+            setting=caption_setting(study),
         shell:
             "python -m prefix_rft figure ablation --preset-config {input.preset} {params.override}"
             " --results {params.results} --study {params.study} --seeds {params.seeds} --out {output.pdf} > {log} 2>&1"

@@ -15,6 +15,7 @@ os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.env
 from prefix_rft.benchmarks import entry_hash, scoring_hash
 from prefix_rft.config import parents, resolve
 from prefix_rft.errors import UserError
+from prefix_rft.published import beside_figure
 from launch import launcher as launch_prefix, resources as launch_resources
 from scripts import pass_warning
 from settings import (
@@ -56,7 +57,7 @@ DEMOS = list(dict.fromkeys(S.run(r).demos for r in S.runs if reads_demos(S.run(r
 USED_SUBSETS = [s for s in dict.fromkeys(S.run(r).train_split for r in S.runs) if s in S.subsets]
 # comparisons whose runs start from another base model (Figure 5)
 OTHER_BASES = [k for k, s in S.studies.items() if not set(BASES) & {S.run(r).base for r in s["runs"]}]
-WIDEST = "methods" if "methods" in S.studies else "main"  # Table 1 has every method
+WIDEST = "methods" if "methods" in S.studies else "main"  # Tables 1 and 5 have every method
 if "controls" not in S.studies:
     PAPER_TABLES = [name for name in PAPER_TABLES if name != "table_8"]
 if not {"ablation_quantity", "ablation_quality"} <= set(ABLATIONS):
@@ -430,7 +431,7 @@ def paper_table_inputs(name):
         ours = [r for r in S.runs if S.run(r).method == "prefix_rft"]
         return [*models(ours, SEEDS), *metrics(ours, SEEDS), *with_configs(ours)]
     if name == "table_5":
-        return [f"{RESULTS}/tables/paired.csv", f"{RESULTS}/tables/main.csv"]
+        return [table(WIDEST, "paired", "csv"), f"{RESULTS}/tables/{WIDEST}.csv"]
     if name == "table_7":
         return deep_inputs()
     return study_inputs("controls")
@@ -442,6 +443,12 @@ def paper_claims_inputs():
         if study not in ("pass_at_k", "probes"):
             files += study_inputs(study)
     return list(dict.fromkeys(files))
+
+
+def caption_setting(study, name=None):
+    """What a figure's caption ends with: `snakemake.params.setting` in workflow/report/*.rst."""
+    bases = 1 + len(OTHER_BASES) if name == "figure_5" else None
+    return beside_figure(S.values, {len(study_seeds(study))}, bases)
 
 
 def figure_category(name):

@@ -98,6 +98,7 @@ for name in FIGURES:
             override=OVERRIDE_FLAG,
             results=subpath(output.pdf, ancestor=2),
             seeds=seed_list("main"),
+            setting=caption_setting("main", name),
         shell:
             "python -m prefix_rft figure {params.name} --preset-config {input.preset} {params.override}"
             " --results {params.results} --study main --seeds {params.seeds} --out {output.pdf} > {log} 2>&1"
