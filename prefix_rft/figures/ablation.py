@@ -181,11 +181,15 @@ def draw_lines(study, cells, temperature, numbers):
         axis.xaxis.set_minor_locator(NullLocator())
     for axis in axes[-1]:
         axis.set_xlabel(study.ablation.x or "")
-    figure.supxlabel(
+    notes = [
         f"T = {temperature:g}; open: the difference to {study.reference.label} is undecided",
-        fontsize=6.5,
-        color="#555555",
-    )
+        *(
+            f"{e.series or study.reference.label} at {e.at:g}: {e.label}"
+            for e in entries
+            if e.at is not None and e.named and e.label != e.series
+        ),
+    ]
+    figure.supxlabel("\n".join(notes), fontsize=6.5, color="#555555")
     if len(handles) > 1:
         style.legend_above(figure, list(handles.values()), list(handles), columns=min(6, len(handles)))
     return figure

@@ -294,7 +294,7 @@ def scores(runs, seeds):
 
 def study_runs(study):
     if study in S.ablations:
-        return [e.run for e in S.ablations[study].entries]
+        return S.ablations[study].runs
     return S.runs if study == "main" else S.studies[study]["runs"]
 
 
@@ -317,9 +317,10 @@ def run_results(runs, seeds):
 
 
 def study_inputs(study):
-    """The results of a study's runs, and the evaluations of the base models that they started from."""
+    """The results of a study's runs, and the evaluations of the base models that they started from or that an ablation names."""
     runs, seeds = study_runs(study), study_seeds(study)
-    return run_results(runs, seeds) + scores(bases_of(runs), seeds)
+    named = S.ablations[study].bases if study in S.ablations else []
+    return run_results(runs, seeds) + scores(list(dict.fromkeys([*bases_of(runs), *named])), seeds)
 
 
 TABLE_NAMES = {
