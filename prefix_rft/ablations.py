@@ -149,9 +149,13 @@ def read_ablations(folder, override=None) -> dict[str, Ablation]:
         for e in a.entries:
             at = f"{where[a.name]}: key '{a.name}.runs.{e.run}'"
             if e.base and e.extends:
-                raise UserError(f"{at}.extends = {e.extends!r}: {e.run!r} is a base model; give the variant another name")
+                raise UserError(
+                    f"{at}.extends = {e.extends!r}: {e.run!r} is a base model; give the variant another name"
+                )
             if e.base and e is a.entries[0]:
-                raise UserError(f"{at}: the others are compared with the first one, which must be a run, not a base model")
+                raise UserError(
+                    f"{at}: the others are compared with the first one, which must be a run, not a base model"
+                )
             if e.extends is None and not e.base and e.run not in [*ordinary, *made]:
                 near = difflib.get_close_matches(e.run, [*ordinary, *made, *bases], 1)
                 hint = f"did you mean {near[0]!r}?" if near else "a variant must say which run it extends"
