@@ -157,7 +157,9 @@ def knob_claims():
         runs = (f"reward_noise_prefix_{share}", f"reward_noise_rft_{share}")
         yield Claim(text, "critics: noisy rewards", "ablation_reward_noise", *runs)
     for run, name in (("rft", "RFT"), ("luffy", "LUFFY")):
-        text = f"Its learning rate is no more fragile than {name}'s (best minus worst rate of one grid, {name}'s minus its own)"
+        text = (
+            f"It loses less to a wrong learning rate than {name} (best minus worst of one grid, {name}'s minus its own)"
+        )
         yield Claim(text, "critics: fragile knobs", "ablation_lr", rival=run, measure="fragility")
 
 
