@@ -140,6 +140,7 @@ ABSENT = {
         "bases": "presets paper-1.5b and paper-llama",
         "entropy_matched": NEEDS_PARTS,
         "quality_prefix_wrong": NOT_IN_THE_PAPER,
+        "quality_sft_wrong": NOT_IN_THE_PAPER,
     },
     "paper-1.5b": {
         "methods": "preset paper-7b",
@@ -147,6 +148,7 @@ ABSENT = {
         "bases": "presets paper-7b and paper-llama",
         "entropy_matched": NEEDS_PARTS,
         "quality_prefix_wrong": NOT_IN_THE_PAPER,
+        "quality_sft_wrong": NOT_IN_THE_PAPER,
     },
     "paper-llama": {
         "methods": "preset paper-7b",
@@ -155,6 +157,7 @@ ABSENT = {
         "probes": "Figure 3 is of the 1.5B model",
         "entropy_matched": NEEDS_PARTS,
         "quality_prefix_wrong": NOT_IN_THE_PAPER,
+        "quality_sft_wrong": NOT_IN_THE_PAPER,
         "quality_prefix_32b": "one further teacher",
     },
 }
@@ -172,14 +175,9 @@ def test_every_claim_has_its_runs_in_every_preset_or_a_reason(root, preset):
     studies |= {"pass_at_k": values["runs"]} | ({"bases": other[0]} if other else {})
     if (folder / "setup/probe.yaml").exists():
         studies["probes"] = values["runs"]
-    found = set()
-    for claim in FURTHER:
-        if claim.study not in studies:
-            found.add(claim.study)
-            continue
-        runs = studies[claim.study]
-        known = {*runs, *(kind_of(find.load(run)) for run in runs), "base"}
-        found |= {run for run in (claim.ours, claim.rival) if run is not None and run not in known}
+    known = {name: {None, "base", *runs, *(kind_of(find.load(r)) for r in runs)} for name, runs in studies.items()}
+    found = {c.study for c in FURTHER} - set(known)
+    found |= {run for c in FURTHER if c.study in known for run in (c.ours, c.rival) if run not in known[c.study]}
     assert found == set(ABSENT[preset])
 
 
