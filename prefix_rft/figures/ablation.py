@@ -184,7 +184,7 @@ def draw_lines(study, cells, temperature, numbers):
     notes = [
         f"T = {temperature:g}; open: the difference to {study.reference.label} is undecided",
         *(
-            f"{e.series or study.reference.label} at {e.at:g}: {e.label}"
+            f"{f'{e.series} ' if e.series else ''}at {e.at:g}: {e.label}"
             for e in entries
             if e.at is not None and e.named and e.label != e.series
         ),
@@ -204,8 +204,8 @@ def spread(positions):
 def shifted(values, positions, amount, log):
     """Places on the axis, moved sideways a little so that no series hides another."""
     values = np.asarray(values, float)
-    if log or spread(positions):
-        return values * 1.12**amount
+    if log or spread(positions):  # the logarithmic axis has a linear part around 0
+        return np.where(values == 0, 0.1 * amount * min(p for p in positions if p > 0), values * 1.12**amount)
     ordered = sorted(positions)
     gap = min(np.diff(ordered)) if len(ordered) > 1 else 1
     return values + 0.25 * amount * gap
