@@ -8,6 +8,7 @@ demonstration sets, budgets and rates; one of the same name in the latter replac
       runs:
         prefix_rft: {label: top 20 %}                                   # a run of the preset: used as it is
         entropy_top50: {label: top 50 %, extends: prefix_rft, prefix: {keep_share: 0.5}}    # a variant: changed keys
+        base: {label: none, series: SFT}                                # a base model of setup/bases: nothing is trained
 
 The first run is the one that the others are compared with. `series` and `at` place a run in the figure: one line a series, `at` on
 the x axis (`x` is its label; `log: true` for a logarithmic one). A `grid` makes one series a run and one variant a value;
@@ -39,7 +40,8 @@ PLACE = ("label", "extends", "series", "at")
 
 @dataclass(frozen=True)
 class Entry:
-    """One run of an ablation. `extends` is None for a run that has a file (or is a variant of another ablation)."""
+    """One run of an ablation. `extends` is None for a run that has a file (or is a variant of another ablation); `base`: the name is
+    that of a base model, which stands where nothing is trained."""
 
     run: str
     label: str
@@ -47,13 +49,19 @@ class Entry:
     changes: tuple[tuple[str, object], ...] = ()  # dotted key -> value
     series: str | None = None
     at: float | None = None
+    base: bool = False
+
+    @property
+    def named(self):
+        """Whether its label says more than its place on the x axis."""
+        return self.at is None or self.label != f"{self.at:g}"
 
     @property
     def full_label(self):
         """With its series, for tables."""
         if self.series is None or self.series == self.label:
             return self.label
-        return f"{self.series}, {self.label}" if self.at is None else f"{self.series} at {self.label}"
+        return f"{self.series}, {self.label}" if self.named else f"{self.series} at {self.label}"
 
 
 @dataclass(frozen=True)
@@ -67,6 +75,20 @@ class Ablation:
 
     def entry(self, run) -> Entry:
         return next(e for e in self.entries if e.run == run)
+
+    @property
+    def runs(self) -> list[str]:
+        """Names of what is trained; the base models among the entries are not."""
+        return [e.run for e in self.entries if not e.base]
+
+    @property
+    def bases(self) -> list[str]:
+        return [e.run for e in self.entries if e.base]
+
+    def series_of(self, run) -> list[Entry]:
+        """The entries of the series that `run` is in; [] if it is in none."""
+        own = next((e for e in self.entries if e.run == run), None)
+        return [e for e in self.entries if own is not None and e.series == own.series]
 
     def pairs(self):
         """(run, rival) to be compared: the first run with every other; within a series its first with the others; at one place of
@@ -97,6 +119,11 @@ def run_names(folder) -> list[str]:
     return sorted(p.stem for p in Path(folder).glob("*.yaml") if not p.stem.startswith("_") and p.stem not in NOT_RUNS)
 
 
+def base_names(folder) -> list[str]:
+    """The base models of a preset."""
+    return sorted(p.stem for p in (Path(folder) / "setup/bases").glob("*.yaml") if not p.stem.startswith("_"))
+
+
 def files(folder) -> list[Path]:
     """The files that a preset's ablations are described in."""
     folder = Path(folder)
@@ -111,19 +138,27 @@ def read_ablations(folder, override=None) -> dict[str, Ablation]:
         own = read_yaml(file)
         values, where = merge(values, own), where | dict.fromkeys(own, file)
     values = merge(values, (read_yaml(override).get("ablations") or {}) if override else {})
-    ordinary = run_names(folder)
+    ordinary, bases = run_names(folder), base_names(folder)
     out = {}
     for name, spec in values.items():
         where.setdefault(name, override)
         ablation = _ablation(name, spec, where[name], Path(folder), override)
-        entries = tuple(_own_file(e, folder, ordinary) for e in ablation.entries)
+        entries = tuple(_own_file(replace(e, base=e.run in bases), folder, ordinary) for e in ablation.entries)
         out[name] = replace(ablation, entries=entries)
     made = [e.run for a in out.values() for e in a.entries if e.extends]
     for a in out.values():
         for e in a.entries:
             at = f"{where[a.name]}: key '{a.name}.runs.{e.run}'"
-            if e.extends is None and e.run not in ordinary and e.run not in made:
-                near = difflib.get_close_matches(e.run, [*ordinary, *made], 1)
+            if e.base and e.extends:
+                raise UserError(
+                    f"{at}.extends = {e.extends!r}: {e.run!r} is a base model; give the variant another name"
+                )
+            if e.base and e is a.entries[0]:
+                raise UserError(
+                    f"{at}: the others are compared with the first one, which must be a run, not a base model"
+                )
+            if e.extends is None and not e.base and e.run not in [*ordinary, *made]:
+                near = difflib.get_close_matches(e.run, [*ordinary, *made, *bases], 1)
                 hint = f"did you mean {near[0]!r}?" if near else "a variant must say which run it extends"
                 raise UserError(f"{at}: no run {e.run!r} ({folder}/{e.run}.yaml); {hint}")
             if e.extends and e.extends not in ordinary:

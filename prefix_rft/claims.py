@@ -1,32 +1,21 @@
 """The paper's claims, each put to our own runs.
 
-A claim is a difference that somebody reports as positive. It *holds* when the interval of the measured difference lies above 0, *does not
-hold* when it lies below 0, and is *undecided* when it contains 0. `claims` tests those that need nothing but the main comparison;
-`FURTHER` lists the others, the critics' among them, with the study that tests each (prefix_rft/paper_claims.py). The paper's
-numbers (Tables 1, 2, 7 and 8, percentage points) stand beside ours for the sign; the sizes are of other models and problems and are
-not comparable.
+A claim is a difference that somebody reports as positive (prefix_rft/claim_list.py). It *holds* when the interval of the measured
+difference lies above 0, *does not hold* when it lies below 0, and is *undecided* when it contains 0. A claim about scores is tested
+at every temperature of the evaluation, the lowest of which is the paper's 0.6. `claims` tests what needs nothing but the runs of one
+comparison, `further` what needs a study that has the right runs; `prefix_rft/paper_claims.py` puts all of them together.
 """
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
+from .budgets import compute_share
+from .claim_list import FURTHER, OUT_OF_REACH, PLACES, RIVALS, Claim
 from .statistics import mean_interval, paired_difference
-from .study import MAIN, paired_scores
+from .study import MAIN, known, paired_scores
 
 RULE = "holds: the 95 % interval lies above 0; does not hold: below 0; undecided: it contains 0"
-
-# rival -> {(split, metric family): the paper's difference in percentage points, None where it gives none}
-RIVALS = {
-    "rft": {("test", "avg"): 6.3, ("ood", "avg"): 1.1, ("test", "pass"): 6.7, ("ood", "pass"): None},
-    "sft": {("test", "avg"): 7.7, ("ood", "avg"): 10.9, ("test", "pass"): None, ("ood", "pass"): None},
-    "sft_then_rft": {("test", "avg"): 3.6, ("ood", "avg"): 13.6, ("test", "pass"): None, ("ood", "pass"): None},
-    "luffy": {("test", "avg"): 1.7, ("ood", "avg"): 0.6, ("test", "pass"): 6.7, ("ood", "pass"): None},
-    "base": {("test", "avg"): 32.8, ("ood", "avg"): 43.0, ("test", "pass"): 10.0, ("ood", "pass"): None},
-    "prefix_rft_all": {("test", "avg"): 6.1},
-    "prefix_rft_frozen": {("test", "avg"): 6.4},
-}
-PLACES = {"test": "in domain", "ood": "out of domain"}
 FIELDS = [
     "claim",
     "source",
@@ -53,191 +42,6 @@ def verdict(low, high):
     return "does not hold" if high < 0 else "undecided"
 
 
-@dataclass(frozen=True)
-class Claim:
-    """A difference between two runs of a study, or a `measure` of paper_claims.py, that somebody says is positive. `paper`: their
-    number in percentage points. `target` makes what it needs."""
-
-    text: str
-    source: str
-    study: str
-    ours: str = "prefix_rft"
-    rival: str | None = None
-    family: str = "avg"
-    paper: float | None = None
-    measure: str | None = None
-
-    @property
-    def target(self):
-        if self.study.startswith("ablation_"):
-            return self.study
-        return {"probes": "figure_3a", "pass_at_k": "figure_2", "bases": "figure_5"}.get(
-            self.study, f"study_{self.study}"
-        )
-
-
-def entropy_claims():
-    """Figure 6a and the critics' question whether entropy matters."""
-    for run, name in (
-        ("entropy_top50", "the top 50 %"),
-        ("entropy_top80", "the top 80 %"),
-        ("entropy_random20", "a random 20 %"),
-        ("entropy_bottom20", "the bottom 20 %"),
-    ):
-        yield Claim(
-            f"Training the top 20 % of the prefix tokens beats training {name}",
-            "Figure 6a",
-            "ablation_entropy",
-            rival=run,
-        )
-    text = "Entropy matters, not only the amount: the top 20 % beat all tokens scaled to the same gradient norm"
-    yield Claim(text, "critics: is it just a smaller weight?", "ablation_entropy", rival="entropy_matched")
-    text = "Training all prefix tokens lengthens the outputs (last third of training, all minus top 20 %)"
-    yield Claim(text, "Figure 6a, Table 8", "ablation_entropy", "prefix_rft_all", "prefix_rft", measure="length")
-
-
-def schedule_claims():
-    names = {
-        "uniform": ("a uniform one", "Figure 6b"),
-        "linear": ("a linear one", "critics: would a linear one do?"),
-        "constant": ("a constant one", "openings"),
-        "reverse": ("its reverse", "openings"),
-        "to_zero": ("one that decays to 0", "openings"),
-        "difficulty": ("one driven by measured difficulty", "openings"),
-    }
-    for run, (name, source) in names.items():
-        yield Claim(f"The cosine schedule beats {name}", source, "ablation_schedule", rival=f"schedule_{run}")
-
-
-FURTHER = (
-    # Table 1, the other methods
-    Claim("Prefix-RFT beats RL with SFT loss", "Table 1", "methods", rival="rl_with_sft", paper=11.7),
-    Claim("Prefix-RFT beats UFT", "Table 1", "methods", rival="uft", paper=7.6),
-    Claim("Prefix-RFT beats ReLIFT", "Table 1", "methods", rival="relift", paper=4.0),
-    Claim("UFT beats Prefix-RFT", "critics: SEELE", "methods", "uft", "prefix_rft"),
-    # arXiv 2604.23747
-    Claim(
-        "SFT then RFT beats Prefix-RFT at equal compute",
-        "critics: 2604.23747",
-        "main",
-        "sft_then_rft",
-        "prefix_rft",
-        paper=5.2,
-    ),
-    Claim("SFT alone beats Prefix-RFT", "critics: 2604.23747", "main", "sft", "prefix_rft", paper=0.4),
-    # Table 8
-    Claim("Prefix-RFT beats a frozen prefix", "Table 8", "controls", rival="prefix_rft_frozen", paper=6.4),
-    Claim("Prefix-RFT beats training all prefix tokens", "Table 8", "controls", rival="prefix_rft_all", paper=6.1),
-    Claim(
-        "Prefix-RFT beats a static weight on the prefix", "Table 8", "controls", rival="prefix_rft_static", paper=8.0
-    ),
-    Claim(
-        "Gains are not just the entropy clip: it beats RFT with one",
-        "Table 8, critics",
-        "controls",
-        rival="rft_entropy",
-        paper=8.0,
-    ),
-    Claim("Prefix-RFT beats DR-PO", "Table 8", "controls", rival="drpo", paper=18.0),
-    # Figure 6
-    *entropy_claims(),
-    *schedule_claims(),
-    # Table 2
-    Claim(
-        "With 10 % of the demonstrations it still beats RFT",
-        "Table 2",
-        "ablation_quantity",
-        "prefix_rft_few",
-        "group_0",
-        paper=10.8,
-    ),
-    Claim(
-        "With 1 % of the demonstrations it still beats RFT",
-        "Table 2",
-        "ablation_quantity",
-        "quantity_prefix_1",
-        "group_0",
-        paper=7.6,
-    ),
-    Claim(
-        "With 10 % of the demonstrations it beats SFT on as many",
-        "Table 2",
-        "ablation_quantity",
-        "prefix_rft_few",
-        "sft_few",
-    ),
-    Claim(
-        "With a weak teacher, filtered, it beats SFT on the same",
-        "Table 2",
-        "ablation_quality",
-        "prefix_rft_weak",
-        "sft_weak",
-    ),
-    Claim(
-        "It bears wrong demonstrations better than SFT",
-        "critics: wrong demonstrations",
-        "ablation_quality",
-        "quality_prefix_wrong",
-        "quality_sft_wrong",
-    ),
-    # knobs and noise
-    Claim(
-        "The hybrid inside the baseline beats outside",
-        "critics: estimator",
-        "ablation_estimator",
-        rival="estimator_outside",
-    ),
-    Claim("A clip on the prefix beats none", "critics: estimator", "ablation_estimator", rival="estimator_no_clip"),
-    Claim("One prefixed rollout of 8 beats two", "openings", "ablation_group", rival="group_2"),
-    Claim("One prefixed rollout of 8 beats eight", "openings", "ablation_group", rival="group_8"),
-    *(
-        Claim(
-            f"It beats RFT when {int(share)} % of the verdicts are wrong",
-            "critics: noisy rewards",
-            "ablation_reward_noise",
-            f"reward_noise_prefix_{share}",
-            f"reward_noise_rft_{share}",
-        )
-        for share in ("05", "10", "20")
-    ),
-    # Tables 4 and 7, Figures 2, 3 and 5
-    Claim("The prefix has the larger part of the gradient norm (ratio minus 1)", "Table 4", "main", measure="norms"),
-    Claim(
-        "Prefix-RFT raises the ceiling of the base model",
-        "Figure 2, Table 7",
-        "pass_at_k",
-        rival="base",
-        family="pass",
-        paper=10.0,
-    ),
-    Claim("Its ceiling is above that of RFT", "Figure 2, Table 7", "pass_at_k", rival="rft", family="pass", paper=6.7),
-    Claim(
-        "Its ceiling is above that of LUFFY", "Figure 2, Table 7", "pass_at_k", rival="luffy", family="pass", paper=6.7
-    ),
-    Claim(
-        "It fits the demonstrations more than RFT does (fall of their NLL)",
-        "Figure 3a",
-        "probes",
-        rival="rft",
-        measure="nll",
-    ),
-    Claim("It gains more reward than SFT does (rise of avg@n)", "Figure 3a", "probes", rival="sft", measure="gain"),
-    Claim("Its NLL falls most on hard problems (harder minus easier half)", "Figure 3b", "probes", measure="hard"),
-    Claim("It beats RFT on another base model", "Figure 5", "bases", rival="rft", paper=4.9),
-    Claim("It beats SFT on another base model", "Figure 5", "bases", rival="sft", paper=8.6),
-    Claim("It beats LUFFY on another base model", "Figure 5", "bases", rival="luffy", paper=1.3),
-)
-# what no preset can test yet, and why
-OUT_OF_REACH = (
-    ("It holds for code generation (Qwen3-1.7B-base)", "paper, other models", "no preset has a code task"),
-    (
-        "Training is unstable when prefix tokens pass about half of a batch",
-        "Table 4",
-        "no measure of instability was agreed on",
-    ),
-)
-
-
 def row_of(claim, interval=None, *, split="", metric="", temperature=None, unit="points", reason=None):
     """A row of claims.csv; without an interval the claim is not tested, `reason` says why."""
     i = interval
@@ -248,13 +52,13 @@ def row_of(claim, interval=None, *, split="", metric="", temperature=None, unit=
         "split": split,
         "metric": metric,
         "temperature": temperature,
-        "paper": claim.paper,
+        "paper": " / ".join(f"{x:+.1f}" for x in claim.paper) if isinstance(claim.paper, tuple) else claim.paper,
         "difference": i and i.mean,
         "ci_low": i and i.low,
         "ci_high": i and i.high,
         "p": i and i.p,
         "n_seeds": i and i.n_seeds,
-        "n_problems": i and i.n_problems,
+        "n_problems": i and (i.n_problems or None),  # an interval over seeds alone has none
         "verdict": verdict(i.low, i.high) if i else NOT_TESTED,
         "target": reason or claim.target,
     }
@@ -266,40 +70,7 @@ def not_tested(skip=()):
     return rows + [row_of(Claim(text, source, ""), reason=reason) for text, source, reason in OUT_OF_REACH]
 
 
-def gap_narrows(study):
-    """The paper's Figure 4: reward of prefixed minus that of plain rollouts, mean of the first third of the steps minus mean of the
-    last third; one number a seed, Student's interval over seeds."""
-    member = study.of_kind("prefix_rft")
-    if member is None:
-        return None
-    change = []
-    for rows in member.metrics().values():
-        gap = [
-            r["reward_prefixed"] - r["reward_plain"]
-            for r in rows
-            if r.get("reward_prefixed") is not None and r.get("reward_plain") is not None
-        ]
-        third = len(gap) // 3
-        if third == 0:
-            return None
-        change.append(np.mean(gap[:third]) - np.mean(gap[-third:]))
-    i = mean_interval(change)
-    return {
-        "claim": "The gap between the rewards of prefixed and plain rollouts narrows during training",
-        "source": "Figure 4",
-        "unit": "points",
-        "split": "train",
-        "metric": "reward",
-        "temperature": member.config.rollout.temperature,
-        "paper": None,
-        "difference": i.mean,
-        "ci_low": i.low,
-        "ci_high": i.high,
-        "p": i.p,
-        "n_seeds": i.n_seeds,
-        "n_problems": None,
-        "verdict": verdict(i.low, i.high),
-    }
+# ------------------------------------------------------------------------------------------------- one comparison
 
 
 def claims(study):
@@ -309,65 +80,167 @@ def claims(study):
     if ours is None:
         return rows
     cells = list(study.cells(per_level=False))
-    k = study.samples
     for kind, places in RIVALS.items():
         rival = study.of_kind(kind)
         if rival is None:
             continue
         name = "the base model" if kind == "base" else rival.label
         for (place, family), paper in places.items():
+            table = "Table 7" if family == "pass" else "Table 8" if kind.startswith("prefix_rft_") else "Table 1"
+            claim = Claim(f"{ours.label} beats {name} {PLACES[place]}", table, study.name, paper=paper)
+            metric = f"{family}@{study.samples}"
             for split, _, temperature in cells:
-                if split != place:
-                    continue
-                i = paired_difference(*paired_scores(ours, rival, split, "all", temperature, f"{family}@{k}"))
-                rows.append(
-                    {
-                        "claim": f"{ours.label} beats {name} {PLACES[split]}",
-                        "source": "Table 7"
-                        if family == "pass"
-                        else "Table 8"
-                        if kind.startswith("prefix_rft_")
-                        else "Table 1",
-                        "unit": "points",
-                        "split": split,
-                        "metric": f"{family}@{k}",
-                        "temperature": temperature,
-                        "paper": paper,
-                        "difference": i.mean,
-                        "ci_low": i.low,
-                        "ci_high": i.high,
-                        "p": i.p,
-                        "n_seeds": i.n_seeds,
-                        "n_problems": i.n_problems,
-                        "verdict": verdict(i.low, i.high),
-                    }
-                )
-    gap = gap_narrows(study)
-    return rows + ([gap] if gap else [])
+                if split == place:
+                    i = paired_difference(*paired_scores(ours, rival, split, "all", temperature, metric))
+                    rows.append(row_of(claim, i, split=split, metric=metric, temperature=temperature))
+    return rows + gap_narrows(study, ours)
+
+
+def gap_narrows(study, member):
+    """The paper's Figure 4: reward of prefixed minus that of plain rollouts, mean of the first third of the steps minus mean of the
+    last third; one number a seed, Student's interval over seeds."""
+    claim = Claim(
+        "The gap between the rewards of prefixed and plain rollouts narrows during training", "Figure 4", study.name
+    )
+    change = []
+    for rows in member.metrics().values():
+        both = [(r.get("reward_prefixed"), r.get("reward_plain")) for r in rows]
+        gap = [a - b for a, b in both if a is not None and b is not None]
+        third = len(gap) // 3
+        if third == 0:
+            return []
+        change.append(np.mean(gap[:third]) - np.mean(gap[-third:]))
+    temperature = member.config.rollout.temperature
+    return [row_of(claim, mean_interval(change), split="train", metric="reward", temperature=temperature)]
+
+
+# ---------------------------------------------------------------------------------------- claims of further studies
 
 
 def further(study, name=MAIN):
     """Rows of the claims of FURTHER that one study tests; a run that the study does not have leaves its claim untested."""
     rows = []
     for claim in (c for c in FURTHER if c.study == name):
-        ours, rival = (member_of(study, run) for run in (claim.ours, claim.rival))
-        if ours is None or (rival is None and claim.rival is not None):
-            missing = claim.ours if ours is None else claim.rival
-            rows.append(row_of(claim, reason=f"study {study.name} has no run {missing}"))
-            continue
-        if claim.measure is not None:
-            rows.append(MEASURES[claim.measure](claim, study))
-            continue
-        metric, temperature = f"{claim.family}@{study.samples}", max(t for _, _, t in study.cells(per_level=False))
-        split = next(iter(study.cells(per_level=False)))[0]
-        i = paired_difference(*paired_scores(ours, rival, split, "all", temperature, metric))
-        rows.append(row_of(claim, i, split=split, metric=metric, temperature=temperature))
+        missing = [run for run in (claim.ours, claim.rival) if run is not None and member_of(study, run) is None]
+        if missing:
+            rows.append(row_of(claim, reason=f"study {study.name} has no run {missing[0]}"))
+        else:
+            rows += MEASURES.get(claim.measure, scores)(claim, study)
     return rows
 
 
 def member_of(study, run):
     """The member of that name, else of that kind."""
     return next((m for m in study.members if m.run == run), None) or study.of_kind(run)
+
+
+def both(claim, study):
+    return member_of(study, claim.ours), member_of(study, claim.rival)
+
+
+def temperatures(study):
+    """The first split, in domain, and the temperatures that it was evaluated at."""
+    cells = list(study.cells(per_level=False))
+    return cells[0][0], [t for split, _, t in cells if split == cells[0][0]]
+
+
+def scores(claim, study):
+    """The difference of two runs' scores, a row for each temperature."""
+    ours, rival = both(claim, study)
+    if claim.compute:
+        share = compute_share(study, ours, rival)
+        claim = replace(claim, text=claim.text + (f" (with {share:.2f} of its compute)" if share is not None else ""))
+    split, found = temperatures(study)
+    metric, rows = f"{claim.family}@{study.samples}", []
+    for temperature in found:
+        level = hardest_level(study, split, temperature) if claim.hardest else "all"
+        if level is None:
+            rows.append(row_of(claim, reason=f"the problems of split {split} have no levels"))
+        elif claim.family == "pass" and saturated(study, split, temperature, metric):
+            reason = f"saturated: the base model solves every problem at k = {study.samples}"
+            rows.append(row_of(claim, split=split, metric=metric, temperature=temperature, reason=reason))
+        else:
+            i = paired_difference(*paired_scores(ours, rival, split, level, temperature, metric))
+            place = split if level == "all" else f"{split}/{level}"
+            rows.append(row_of(claim, i, split=place, metric=metric, temperature=temperature))
+    return rows
+
+
+def mean_score(member, split, level, temperature, metric):
+    counts = member.counts[split, temperature].at(level)
+    return float(known(counts.levels, counts.scores(metric))[0].mean())
+
+
+def hardest_level(study, split, temperature):
+    """The level that the base model (without one: the first run) solves least; None where there are no levels."""
+    levels = [level for s, level, t in study.cells() if (s, t) == (split, temperature) and level != "all"]
+    judge = study.of_kind("base") or study.members[0]
+    return min(
+        levels, key=lambda level: mean_score(judge, split, level, temperature, f"avg@{study.samples}"), default=None
+    )
+
+
+def saturated(study, split, temperature, metric):
+    """Whether the base model is at the top, so that no ceiling can be above its own."""
+    base = study.of_kind("base")
+    return base is not None and mean_score(base, split, "all", temperature, metric) == 1
+
+
+def epochs(claim, study):
+    """The claim once for every run of the series of `ours`, other epochs of SFT, with its share of the rival's compute; the run of the main
+    comparison has its row there."""
+    rows = []
+    for entry in study.ablation.series_of(member_of(study, claim.ours).run):
+        if entry.run != claim.ours:
+            text = f"{claim.text}, {entry.label} epoch{'s' * (entry.at != 1)} of SFT"
+            rows += scores(replace(claim, text=text, ours=entry.run, compute=True), study)
+    return rows
+
+
+def collapse(claim, study):
+    """Base model minus each run whose trained tokens came from prefixes by more than half (share of prefix tokens, mean over steps and
+    seeds): positive where training ended below where it began. Our measure of "unstable", which the paper does not define."""
+    base = study.of_kind("base")
+    if base is None:
+        return [row_of(claim, reason=f"study {study.name} has no base model")]
+    rows, most = [], 0.0
+    for member in study.trained():
+        shares = by_seed(member, lambda rows: np.mean([r.get("prefix_token_share") or 0.0 for r in rows]))
+        share = float(np.mean(shares))
+        most = max(most, share)
+        if share > 0.5:
+            text = f"{claim.text} ({member.label} prefixed rollouts of a group: {100 * share:.0f} % of the tokens)"
+            rows += scores(replace(claim, text=text, ours=base.run, rival=member.run), study)
+    reason = f"no run of {study.name} trains on more than half prefix tokens (at most {100 * most:.0f} %)"
+    return rows or [row_of(claim, reason=reason)]
+
+
+def fragility(claim, study):
+    """Score lost between the best and the worst learning rate of the grid that both have: the rival's loss minus ours, a row for each
+    temperature. Best and worst are those of the means over seeds, of the very scores that are compared."""
+    series = [
+        {e.at: study.member(e.run) for e in study.ablation.series_of(m.run) if e.at is not None}
+        for m in both(claim, study)
+    ]
+    rates = sorted(set(series[0]) & set(series[1]))
+    if len(rates) < 2:
+        return [row_of(claim, reason=f"study {study.name} has fewer than two learning rates in common")]
+    split, found = temperatures(study)
+    metric, rows = f"avg@{study.samples}", []
+    for temperature in found:
+        parts = []
+        for runs in series:
+            order = sorted((runs[r] for r in rates), key=lambda m: mean_score(m, split, "all", temperature, metric))
+            counts = [m.counts[split, temperature] for m in (order[-1], order[0])]
+            parts += [c.scores(metric) for c in counts]
+        *parts, levels = known(counts[0].levels, *parts)
+        ours, rival = parts[0] - parts[1], parts[2] - parts[3]
+        i = paired_difference(rival, ours, levels)
+        rows.append(row_of(claim, i, split=split, metric=metric, temperature=temperature))
+    return rows
+
+
+# --------------------------------------------------------------------------- what training logged: one number a seed
 
 
 def by_seed(member, value):
@@ -380,30 +253,47 @@ def last_third(rows, key):
 
 
 def lengths(claim, study):
-    """Mean response length over the last third of the steps, one run minus the other; one number a seed."""
-    ours, rival = (
-        by_seed(member_of(study, run), lambda rows: last_third(rows, "response_length"))
-        for run in (claim.ours, claim.rival)
-    )
-    return row_of(claim, mean_interval(np.subtract(ours, rival)), split="train", metric="length", unit="tokens")
+    """Mean response length over the last third of the steps, one run minus the other."""
+    ours, rival = (by_seed(m, lambda rows: last_third(rows, "response_length")) for m in both(claim, study))
+    return [row_of(claim, mean_interval(np.subtract(ours, rival)), split="train", metric="length", unit="tokens")]
+
+
+NO_PARTS = "the run logged no gradient norms (part_norms_every)"
 
 
 def norms(claim, study):
-    """Gradient norm of the prefix part over that of the rollout part, minus 1; mean over the logged steps, one number a seed."""
-    member = member_of(study, claim.ours)
+    """Gradient norm of the prefix part over that of the rollout part, minus 1; mean over the logged steps."""
 
     def ratio(rows):
-        both = [
-            (r["grad_norm_prefix"], r["grad_norm_rollout"])
-            for r in rows
-            if r.get("grad_norm_prefix") and r.get("grad_norm_rollout")
-        ]
-        return float(np.mean([a for a, _ in both]) / np.mean([b for _, b in both])) - 1 if both else np.nan
+        parts = [(r.get("grad_norm_prefix"), r.get("grad_norm_rollout")) for r in rows]
+        parts = [(a, b) for a, b in parts if a and b]
+        return float(np.mean([a for a, _ in parts]) / np.mean([b for _, b in parts])) - 1 if parts else np.nan
 
-    values = by_seed(member, ratio)
+    values = by_seed(member_of(study, claim.ours), ratio)
     if not np.isfinite(values).all():
-        return row_of(claim, reason="the run logged no gradient norms (part_norms_every)")
-    return row_of(claim, mean_interval(values), split="train", metric="norm ratio", unit="")
+        return [row_of(claim, reason=NO_PARTS)]
+    return [row_of(claim, mean_interval(values), split="train", metric="norm ratio", unit="")]
 
 
-MEASURES = {"length": lengths, "norms": norms}
+def angle(claim, study):
+    """Cosine of the angle between the gradients of the prefix part and the rollout part, mean over the logged steps: 1 is one direction, 0
+    a right angle."""
+
+    def cosine(rows):
+        values = [r["grad_cosine"] for r in rows if r.get("grad_cosine") is not None]
+        return float(np.mean(values)) if values else np.nan
+
+    values = by_seed(member_of(study, claim.ours), cosine)
+    if not np.isfinite(values).all():
+        return [row_of(claim, reason=NO_PARTS)]
+    return [row_of(claim, mean_interval(values), split="train", metric="cosine", unit="")]
+
+
+MEASURES = {
+    "epochs": epochs,
+    "collapse": collapse,
+    "fragility": fragility,
+    "length": lengths,
+    "norms": norms,
+    "angle": angle,
+}

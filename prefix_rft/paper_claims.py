@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .claims import FIELDS, FURTHER, MAIN, claims, further, not_tested, row_of
+from .ablations import PREFIX, read_ablations
+from .claim_list import FURTHER, runs_asked
+from .claims import FIELDS, MAIN, claims, further, not_tested, row_of
 from .figures import Context
 from .io import write_text
 from .probes import change, trajectories
@@ -59,6 +61,15 @@ def probe_rows(found):
     return rows
 
 
+def only_asked(context, name):
+    """The runs of an ablation to be read, where its claims ask for a part of them; else None: all."""
+    if not name.startswith(PREFIX):
+        return None
+    ablation = read_ablations(context.preset_config.parent, context.override).get(name.removeprefix(PREFIX))
+    asked = runs_asked(ablation) if ablation else None
+    return None if ablation is None or asked == ablation.runs else asked
+
+
 def all_rows(context, names):
     main = context.study
     rows = claims(main) + further(main)
@@ -71,7 +82,7 @@ def all_rows(context, names):
     for name in names:
         if name in (MAIN, "pass_at_k", "probes"):
             continue
-        study = context.load(name)
+        study = context.load(name, only=only_asked(context, name))
         rows += further(study, name)
         if not bases & {m.config.base for m in study.trained()}:
             others.append(name)

@@ -131,7 +131,7 @@ def table_2(source):
         for entry in ablations[name].entries[1:]:
             if entry.series == first.series:
                 row = next(r for r in table if r["method"] == entry.run and r["split"] == "test")
-                share = f"{entry.label} % of the demonstrations" if entry.at is not None else entry.label
+                share = entry.label if entry.named else f"{entry.label} % of the demonstrations"
                 chosen.append((f"{first.series}, {share}", f"prefix_rft, {entry.label}", row))
     paper = published.of(source.preset.get("published"), "table_2")
     lines = [[label, cell(r), *([paper.get(key, "")] if paper else [])] for label, key, r in chosen]

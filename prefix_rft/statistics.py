@@ -166,10 +166,10 @@ def score_interval(x, strata=None, **options):
 
 
 def paired_difference(x, y, strata=None, **options):
-    """Interval of mean(x) - mean(y), problems and seeds paired by position. A `y` of one row (a base model, which has no training seed)
-    is compared with every seed of `x`."""
+    """Interval of mean(x) - mean(y), problems and seeds paired by position. One row (a base model, which has no training seed) is
+    compared with every seed of the other."""
     x, y = np.asarray(x, float), np.asarray(y, float)
-    if x.shape[1] != y.shape[1] or y.shape[0] not in (1, x.shape[0]):
+    if x.shape[1] != y.shape[1] or (1 not in (len(x), len(y)) and len(x) != len(y)):
         raise ValueError(f"a paired difference needs the same seeds and problems, not shapes {x.shape} and {y.shape}")
     return bootstrap(x - y, strata, bounds=(-1, 1), **options)
 

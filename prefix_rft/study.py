@@ -199,7 +199,8 @@ class Study:
         """(ours, rival) whose differences the paired table shows."""
         if self.ablation is not None:
             found = [(self.member(a), self.member(b)) for a, b in self.ablation.pairs()]
-            return found + [(self.reference, m) for m in self.members if m.kind == "base"]
+            bases = [m for m in self.members if m.kind == "base" and m.run not in self.ablation.bases]
+            return found + [(self.reference, m) for m in bases]
         ours = self.reference
         return [(ours, m) for m in self.members if m is not ours] if ours else []
 
@@ -237,12 +238,14 @@ def known(levels, *matrices):
 
 
 def paired_scores(ours, rival, split, level, temperature, metric):
-    """(x, y, levels): score matrices of two members with rows paired by seed. A base model that was evaluated under fewer seeds is one
+    """(x, y, levels): score matrices of two members with rows paired by seed. A base model that was evaluated under other seeds is one
     row, its mean."""
     counts = ours.counts[split, temperature].at(level)
     x = counts.scores(metric)
     y = rival.counts[split, temperature].at(level).scores(metric)
-    if rival.seeds != ours.seeds:
+    if rival.seeds != ours.seeds and ours.kind == "base":
+        x = x.mean(0, keepdims=True)
+    elif rival.seeds != ours.seeds:
         y = y.mean(0, keepdims=True)
     return known(counts.levels, x, y)
 
@@ -263,7 +266,8 @@ def study_names(preset):
 def _study_values(preset, name, preset_config, ablation):
     if ablation is not None:
         return {
-            "runs": [e.run for e in ablation.entries],
+            "runs": ablation.runs,
+            "bases": ablation.bases,
             "label": ablation.label,
             "labels": {e.run: e.full_label for e in ablation.entries},
             "seeds": ablation.seeds,
@@ -311,15 +315,23 @@ def load_study(
         members.append(Member(run, str(label), kind, config, results, seeds, evaluation=evaluation))
         if config.base not in bases and method is None and only is None and evaluation is not None:
             bases.append(config.base)
+    named = [] if method is not None or evaluation is None else values.get("bases") or []
+    named = [b for b in named if only is None or b in only]
+    bases += [b for b in named if b not in bases]
     several = len(bases) > 1
     for base in reversed(bases):
         evaluated = [s for s in seeds if (results / evaluation / base / f"seed{s}" / "scores.json").exists()]
+        if not evaluated and base in named:
+            raise UserError(
+                f"{results}/{evaluation}/{base}: {name} names this base model, which was not evaluated under these seeds; evaluate it"
+            )
         if not evaluated:
             log.warning(
                 "%s/%s/%s: the base model was not evaluated, so the tables go without it", results, evaluation, base
             )
             continue
-        label = labels.get(base) or (f"Base model {base}" if several else KINDS["base"])
+        own = (values.get("labels") or {}).get(base) or labels.get(base)
+        label = own or (f"Base model {base}" if several else KINDS["base"])
         members.insert(0, Member(base, str(label), "base", None, results, evaluated, evaluation=evaluation))
     used = [m.label for m in members]
     for member in members:

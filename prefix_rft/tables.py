@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from . import __version__
+from .budgets import BUDGET_FIELDS, budget_rows
 from .claims import FIELDS as CLAIM_FIELDS
 from .claims import NOT_TESTED, RULE, claims, further, not_tested
 from .errors import UserError
 from .io import write_json, write_text
 from .statistics import LEVEL, REPLICATES, paired_difference, score_interval
-from .study import MAIN, check_run, known, load_study, paired_scores
+from .study import MAIN, known, load_study, paired_scores
 
 log = logging.getLogger(__name__)
 
@@ -33,16 +34,6 @@ PAIRED_FIELDS = [
     *("method", "rival", "rival_kind", "split", "metric", "temperature"),
     *("difference", "ci_low", "ci_high", "p", "n_seeds", "n_problems"),
 ]
-BUDGET_KEYS = [
-    "rollouts",
-    "sampled_tokens",
-    "trained_tokens",
-    "demonstrations_seen",
-    "total_flops",
-    "cpu_seconds",
-    "wall_seconds",
-]
-BUDGET_FIELDS = ["method", "rl_steps", "sft_steps", *BUDGET_KEYS, "n_seeds"]
 
 
 def add_arguments(parser):
@@ -105,31 +96,6 @@ def paired_rows(study):
                     *(i.mean, i.low, i.high, i.p, i.n_seeds, i.n_problems),
                 )
                 rows.append(dict(zip(PAIRED_FIELDS, values, strict=True)))
-    return rows
-
-
-def budget_rows(study):
-    """Means over seeds. The compute of an earlier stage (SFT of "SFT then RFT") is part of what the method costs."""
-    rows = []
-    for member in study.trained():
-        per_seed = []
-        for seed in member.seeds:
-            stages = [(member.config, member.meta[seed]["run"])]
-            while stages[-1][0].init_from is not None:
-                parent = stages[-1][0].init_from
-                config = study.runs.load(parent)
-                stages.append((config, check_run(member.run_dir(seed, parent) / "run.json", config)))
-            total = dict.fromkeys(BUDGET_FIELDS[1:-1], 0)
-            for config, record in stages:
-                budget = record.get("budget") or {}
-                total["sft_steps" if config.method == "sft" else "rl_steps"] += budget.get(
-                    "steps", record.get("steps", 0)
-                )
-                for key in BUDGET_KEYS:
-                    total[key] += budget.get(key) or 0
-            per_seed.append(total)
-        mean = {key: float(np.mean([t[key] for t in per_seed])) for key in per_seed[0]}
-        rows.append({"method": member.run, **mean, "n_seeds": len(per_seed)})
     return rows
 
 
@@ -292,7 +258,7 @@ def budgets_md(study, rows):
 def claims_md(study, rows):
     if not rows:
         return f"## {study.label}: no Prefix-RFT run in this study to test claims with\n"
-    header = ["Claim", "Said in", "Metric", "T", "Paper", "Measured", "p", "Verdict"]
+    header = ["Claim", "Said in", "Metric", "T", "Paper", "Measured", "p", "Seeds", "Verdict"]
     tested = [r for r in rows if r["verdict"] != NOT_TESTED]
     lines = [
         [
@@ -300,23 +266,30 @@ def claims_md(study, rows):
             r["source"],
             r["metric"],
             "" if r["temperature"] is None else f"{r['temperature']:g}",
-            "" if r["paper"] is None else f"{r['paper']:+.1f}",
+            published(r["paper"]),
             measured(r),
             p_value(r["p"]),
+            r["n_seeds"],
             r["verdict"],
         ]
         for r in tested
     ]
     text = (
         f"## {study.label}: the claims of the paper and of its critics, tested\n\n"
-        f"Measured: paired difference in percentage points where no unit stands, {seeds_text(study)}. {RULE}. {len(tested)} intervals, each"
-        " standing for itself. Paper: the claimant's own difference, on other models and problems.\n\n"
+        "Measured: paired difference in percentage points where no unit stands, 95 % intervals over seeds and problems (of one seed: over"
+        f" problems only). {RULE}. {len(tested)} intervals, each standing for itself. Paper: the claimant's own difference, on other models"
+        " and problems; the paper's scores are at T = 0.6.\n\n"
         f"{markdown(header, lines)}"
     )
     rest = [[r["claim"], r["source"], r["target"]] for r in rows if r["verdict"] == NOT_TESTED]
     if rest:
         text += "\nNot tested by these runs:\n\n" + markdown(["Claim", "Said in", "Target, or why not"], rest)
     return text
+
+
+def published(value):
+    """The claimant's number; it is text where there are several."""
+    return "" if value is None else value if isinstance(value, str) else f"{value:+.1f}"
 
 
 def measured(row):

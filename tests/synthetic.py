@@ -83,7 +83,9 @@ ABLATIONS["quantity"] = {
         "prefix_rft": {"at": 100, "series": "Prefix-RFT"},
         "prefix_rft_few": {"at": 10, "series": "Prefix-RFT", "extends": "prefix_rft", "demos": "few"},
         "group_0": {"at": 0, "series": "Prefix-RFT", "extends": "prefix_rft", "prefix": {"per_group": 0}},
+        "rft": {"at": 0, "series": "RFT", "label": "RFT"},
         "sft": {"at": 100, "series": "SFT"},
+        "base": {"at": 0, "series": "SFT", "label": "none"},
     },
 }
 ABLATIONS["quality"] = {
@@ -179,6 +181,8 @@ def build(
             _run(results, run, seed, config, steps)
     find = Runs(preset)
     if ablations:
+        (preset / "setup/bases").mkdir(parents=True)
+        (preset / "setup/bases/base.yaml").write_text("{}")  # its name is all that is read
         (preset / "ablations.yaml").write_text(yaml.safe_dump({a: ABLATIONS[a] for a in ablations}, sort_keys=False))
         for run in find.variants:
             for seed in seeds:

@@ -2,6 +2,7 @@
 together, and mistakes end in one line."""
 
 import re
+import shutil
 
 import pytest
 import synthetic
@@ -14,7 +15,8 @@ from prefix_rft.config import config_hash, load_run
 from prefix_rft.errors import UserError
 from prefix_rft.figures.ablation import places_apart, shifted
 from prefix_rft.methods import names as methods
-from prefix_rft.study import load_study
+from prefix_rft.statistics import paired_difference
+from prefix_rft.study import load_study, paired_scores
 from tests.conftest import ROOT
 from tests.test_figures import command
 from tests.test_tables import rows
@@ -26,7 +28,7 @@ TINY = ROOT / "config/tiny"
 
 
 def runs_of(name, folder=TINY):
-    return {e.run for e in read_ablations(folder)[name].entries}
+    return set(read_ablations(folder)[name].runs)
 
 
 @pytest.mark.parametrize("folder", PRESETS, ids=lambda p: p.name)
@@ -94,8 +96,14 @@ def test_the_issue_s_values_are_there():
     assert values("estimator", "baseline") == {"inside", "outside"} and values("estimator", "clip") == {True, False}
     assert values("estimator", "rank_over") == {"minibatch", "group", "sequence"}
     assert {find.load(r).reward_noise for r in runs_of("reward_noise")} == {None, 0.05, 0.1, 0.2}
-    assert {find.load(r).demos for r in runs_of("quality")} == {"strong", "weak", "weak_unfiltered", "wrong"}
+    quality = {find.load(r).demos for r in runs_of("quality") if r != "rft"}
+    assert quality == {"strong", "weak", "weak_unfiltered", "wrong"}
     assert {e.at for e in read_ablations(TINY)["quantity"].entries if e.series == "Prefix-RFT"} == {100, 10, 1, 0}
+    for preset in ROOT.glob("config/*/preset.yaml"):
+        quantity = read_ablations(preset.parent)["quantity"]
+        for series in ("Prefix-RFT", "SFT"):
+            assert {e.at for e in quantity.entries if e.series == series} == {100, 10, 1, 0}
+        assert quantity.bases == ["base"] and quantity.entry("rft").at == 0
     lr = read_ablations(TINY)["lr"].entries
     assert {find.load(e.run).method for e in lr} == set(methods())
     by_series = {s: {e.at for e in lr if e.series == s} for s in {e.series for e in lr}}
@@ -188,11 +196,32 @@ def test_an_edited_variant_is_refused_until_it_is_trained_again(tmp_path):
         load_study(preset, results, "ablation_rows")
 
 
+def test_a_base_model_stands_where_nothing_is_trained(tmp_path):
+    """`quantity` names the base as SFT on nothing: it is compared with the series, also where it was evaluated under fewer seeds."""
+    preset, results = synthetic.build(tmp_path, seeds=(0, 1), problems=3, ablations=("quantity",))
+    shutil.rmtree(results / "eval/base/seed1")
+    study = load_study(preset, results, "ablation_quantity")
+    base = study.member("base")
+    assert base.label == "SFT, none" and base.seeds == [0] and "base" not in study.ablation.runs
+    pairs = [(a.run, b.run) for a, b in study.pairs()]
+    assert len(set(pairs)) == len(pairs) and {("prefix_rft", "base"), ("sft", "base"), ("group_0", "base")} <= set(
+        pairs
+    )
+    there = paired_difference(*paired_scores(study.member("sft"), base, "test", "all", 1.0, "avg@8"))
+    back = paired_difference(*paired_scores(base, study.member("sft"), "test", "all", 1.0, "avg@8"))
+    assert there.n_seeds == back.n_seeds == 2 and there.mean == pytest.approx(-back.mean)
+    shutil.rmtree(results / "eval/base")
+    with pytest.raises(UserError, match="eval/base: ablation_quantity names this base model, which was not evaluated"):
+        load_study(preset, results, "ablation_quantity")
+
+
 # --------------------------------------------------------------------------------------------------------- bad input
 
 
 def with_ablations(tmp_path, **spec):
     preset, _ = synthetic.build(tmp_path, seeds=(0,), problems=1, runs=("rft", "prefix_rft"), steps=1)
+    (preset.parent / "setup/bases").mkdir(parents=True)
+    (preset.parent / "setup/bases/base.yaml").write_text("{}")
     (preset.parent / "ablations.yaml").write_text(yaml.safe_dump(spec))
     return preset.parent
 
@@ -205,6 +234,8 @@ def with_ablations(tmp_path, **spec):
         ({"runs": {"x": {"steps": 3}}}, "'a.runs.x.steps' = 3: a variant needs the key 'extends'"),
         ({"runs": {"rft": {"extends": "prefix_rft"}}}, "there is another run of this name"),
         ({"runs": {"rft": {"at": "two"}}}, "'a.runs.rft.at' = 'two': must be a number"),
+        ({"runs": {"base": {}, "rft": {}}}, "'a.runs.base': .* first one, which must be a run, not a base model"),
+        ({"runs": {"rft": {}, "base": {"extends": "rft"}}}, "'base' is a base model; give the variant another name"),
         ({"run": {}}, "unknown key 'a.run' = {}; did you mean 'runs'"),
         ({"runs": {}}, "'a.runs' = {}: must be a mapping that names at least one run"),
         ({"runs": {"rft": {}}, "seeds": 3}, "'a.seeds' = 3: must be a list"),

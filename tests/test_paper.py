@@ -9,7 +9,7 @@ import synthetic
 import yaml
 from small import make_world, train_args
 
-from prefix_rft import claims, figures, paper_claims, paper_tables, published, tables, train
+from prefix_rft import claim_list, claims, figures, paper_claims, paper_tables, published, tables, train
 from prefix_rft.config import config_hash, load, load_run
 from prefix_rft.errors import UserError
 from prefix_rft.figures import Context
@@ -238,17 +238,11 @@ def test_claims_are_tested_where_their_runs_are_and_listed_where_not(made):
     assert table["Prefix-RFT beats DR-PO"]["target"] == "study controls has no run drpo"
     tested = [r for r in table.values() if r["verdict"] != claims.NOT_TESTED]
     assert all(r["verdict"] == claims.verdict(float(r["ci_low"]), float(r["ci_high"])) for r in tested)
-    assert {c.text for c in claims.FURTHER} | {t for t, _, _ in claims.OUT_OF_REACH} <= set(table)
+    # a row may say more than its claim: the compute, the epochs, the share of prefix tokens
+    said = [c.text for c in claim_list.FURTHER] + [text for text, _, _ in claim_list.OUT_OF_REACH]
+    assert all(any(row.startswith(text) for row in table) for text in said)
+    assert {r["n_seeds"] for r in tested} == {"2"}
     assert "Not tested by these runs" in out.with_suffix(".md").read_text()
-
-
-def test_every_target_of_a_claim_exists(root):
-    """A reader who wants an untested claim tested is told a target that there is."""
-    from prefix_rft.ablations import read_ablations
-
-    preset = yaml.safe_load((root / "config/tiny/preset.yaml").read_text())
-    known = {f"study_{s}" for s in preset["studies"]} | {f"ablation_{a}" for a in read_ablations(root / "config/tiny")}
-    assert {c.target for c in claims.FURTHER if c.study != "main"} <= known | {"figure_2", "figure_3a", "figure_5"}
 
 
 # ------------------------------------------------------------------------------------------------ snapshots, probe

@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 from jsonschema import Draft202012Validator
 
-from prefix_rft.ablations import PREFIX, Ablation, Runs, files, read_ablations, run_names
+from prefix_rft.ablations import PREFIX, Ablation, Runs, base_names, files, read_ablations, run_names
 from prefix_rft.benchmarks import load_benchmarks
 from prefix_rft.config import Run, merge, parents, read_yaml, resolve
 from prefix_rft.errors import UserError
@@ -123,7 +123,7 @@ class Settings:
 
     def all_runs(self) -> list[str]:
         studies = [r for s in self.studies.values() for r in s["runs"]]
-        return list(dict.fromkeys([*self.runs, *studies, *(e.run for a in self.ablations.values() for e in a.entries)]))
+        return list(dict.fromkeys([*self.runs, *studies, *(r for a in self.ablations.values() for r in a.runs)]))
 
 
 def benchmark_names(folder, override, file="benchmarks") -> list[str]:
@@ -179,7 +179,7 @@ def load_settings(config: dict) -> Settings:
         seeds_given=bool(config.get("seeds")),
         runs=preset["runs"],
         known_runs=[*run_names(folder), *finder.variants],
-        bases=names(f"{folder}/setup/bases"),
+        bases=base_names(folder),
         demos=demos,
         splits=list(get_task(data.get("task")).splits),
         sources=sorted(sources - set(teachers)),

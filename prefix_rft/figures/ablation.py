@@ -186,11 +186,15 @@ def draw_lines(study, cells, temperature, numbers):
         axis.xaxis.set_minor_locator(NullLocator())
     for axis in axes[-1]:
         axis.set_xlabel(study.ablation.x or "")
-    figure.supxlabel(
+    notes = [
         f"T = {temperature:g}; open: the difference to {study.reference.label} is undecided",
-        fontsize=6.5,
-        color="#555555",
-    )
+        *(
+            f"{f'{e.series} ' if e.series else ''}at {e.at:g}: {e.label}"
+            for e in entries
+            if e.at is not None and e.named and e.label != e.series and e.run != study.reference.run
+        ),
+    ]
+    figure.supxlabel("\n".join(notes), fontsize=6.5, color="#555555")
     if len(handles) > 1:
         style.legend_above(figure, list(handles.values()), list(handles), columns=min(6, len(handles)))
     return figure
@@ -216,8 +220,11 @@ def places_apart(entries):
 
 def shifted(values, positions, amounts, log):
     """Places on the axis, moved sideways by `amounts` of the least gap between two, so that no series hides another. On a logarithmic
-    axis the gap counts as a factor of 2 at most, and 0 stays."""
+    axis the gap counts as a factor of 2 at most, and around 0, where it is linear, as a third of the least place."""
     values, amounts, log = np.asarray(values, float), np.asarray(amounts), log or spread(positions)
     ordered = sorted(np.log(p) if log else p for p in positions if p > 0 or not log)
     gap = min(np.diff(ordered)) if len(ordered) > 1 else 1
-    return values * np.exp(amounts * min(gap, np.log(2))) if log else values + amounts * gap
+    if not log:
+        return values + amounts * gap
+    around_0 = amounts * min(p for p in positions if p > 0) / 3
+    return np.where(values == 0, around_0, values * np.exp(amounts * min(gap, np.log(2))))

@@ -12,7 +12,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
 # `.venv/bin/snakemake` works without activating: jobs find the python that runs snakemake, on a cluster's nodes too
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 
+from prefix_rft.ablations import PREFIX
 from prefix_rft.benchmarks import entry_hash, scoring_hash
+from prefix_rft.claim_list import FURTHER, runs_asked
 from prefix_rft.config import parents, resolve
 from prefix_rft.errors import UserError
 from prefix_rft.published import beside_figure
@@ -75,11 +77,11 @@ CLAIM_STUDIES = [
     "main",
     *[name for name in ("methods", "controls") if name in S.studies],
     *OTHER_BASES,
-    *[f"ablation_{n}" for n in ("entropy", "schedule", "quantity", "quality", "estimator", "group", "reward_noise")],
+    *dict.fromkeys(c.study for c in FURTHER if c.study.startswith(PREFIX)),
     "pass_at_k",
     *(["probes"] if S.probe_demos else []),
 ]
-CLAIM_STUDIES = [n for n in CLAIM_STUDIES if not n.startswith("ablation_") or n in S.ablations]
+CLAIM_STUDIES = [n for n in CLAIM_STUDIES if not n.startswith(PREFIX) or n in S.ablations]
 
 
 wildcard_constraints:
@@ -295,7 +297,7 @@ def scores(runs, seeds):
 
 def study_runs(study):
     if study in S.ablations:
-        return [e.run for e in S.ablations[study].entries]
+        return S.ablations[study].runs
     return S.runs if study == "main" else S.studies[study]["runs"]
 
 
@@ -317,10 +319,12 @@ def run_results(runs, seeds):
     return [*dict.fromkeys(files), *models(runs, seeds), *metrics(runs, seeds), *scores(runs, seeds)]
 
 
-def study_inputs(study):
-    """The results of a study's runs, and the evaluations of the base models that they started from."""
-    runs, seeds = study_runs(study), study_seeds(study)
-    return run_results(runs, seeds) + scores(bases_of(runs), seeds)
+def study_inputs(study, runs=None):
+    """The results of a study's runs (or of some of them), and the evaluations of the base models that they started from or that an
+    ablation names."""
+    runs, seeds = runs or study_runs(study), study_seeds(study)
+    named = S.ablations[study].bases if study in S.ablations else []
+    return run_results(runs, seeds) + scores(list(dict.fromkeys([*bases_of(runs), *named])), seeds)
 
 
 TABLE_NAMES = {
@@ -441,7 +445,7 @@ def paper_claims_inputs():
     files = [*deep_inputs(), *(probe_inputs() if S.probe_demos else []), *S.ablation_files()]
     for study in CLAIM_STUDIES:
         if study not in ("pass_at_k", "probes"):
-            files += study_inputs(study)
+            files += study_inputs(study, runs_asked(S.ablations[study]) if study in S.ablations else None)
     return list(dict.fromkeys(files))
 
 

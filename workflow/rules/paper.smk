@@ -225,10 +225,10 @@ rule test_claims:
         studies=",".join(CLAIM_STUDIES),
         override=OVERRIDE_FLAG,
         results=subpath(output.csv, ancestor=2),
-        seeds=seed_list("main"),
+        seeds=f"--seeds {seed_list('main')}" if S.seeds_given else "",  # else every study has its own
     shell:
         "python -m prefix_rft paper-claims --preset-config {input.preset} {params.override} --results {params.results}"
-        " --seeds {params.seeds} --studies {params.studies} --out {output.csv} > {log} 2>&1"
+        " {params.seeds} --studies {params.studies} --out {output.csv} > {log} 2>&1"
 
 
 for name in [*PAPER_TABLES, "paper_claims"]:
