@@ -12,6 +12,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
 # `.venv/bin/snakemake` works without activating: jobs find the python that runs snakemake, on a cluster's nodes too
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 
+from snakemake.settings.types import DeploymentMethod
+
 from prefix_rft.benchmarks import entry_hash, scoring_hash
 from prefix_rft.config import parents, resolve
 from prefix_rft.errors import UserError
@@ -94,10 +96,20 @@ wildcard_constraints:
     lr="[0-9.e+-]+",
 
 
+def jobs_of_this_python():
+    """rule:name of what is going to run; nothing with conda, where jobs have a Python of their own."""
+    if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
+        return []
+    jobs = [(job.rule.name, job.wildcards_dict) for job in workflow.dag.needrun_jobs()]
+    names = ("kind", "run", "teacher", "base", "demos")
+    return sorted({f"{rule}:{next((w[k] for k in names if k in w), '')}" for rule, w in jobs})
+
+
 def check_configuration():
-    """Once, before the first job: every configuration of the preset, and whether the results folder is of this version."""
+    """Once, before the first job: every configuration of the preset, the packages that its jobs need, and whether the results folder
+    is of this version."""
     command = [sys.executable, "-m", "prefix_rft", "check", "--preset-dir", S.folder, "--results", RESULTS]
-    if subprocess.run(command + OVERRIDE_FLAG.split()).returncode:
+    if subprocess.run([*command, *OVERRIDE_FLAG.split(), "--jobs", *jobs_of_this_python()]).returncode:
         sys.exit(2)
 
 
