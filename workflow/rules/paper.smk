@@ -25,8 +25,7 @@ rule replay:
         ENVIRONMENT
     threads: 1
     resources:
-        **TRAINING,
-        **demand("train"),
+        **training("replay"),
     params:
         launcher=launcher,
         override=run_flags,
