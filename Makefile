@@ -1,6 +1,7 @@
 # make reproduce   everything of preset tiny: results, figures and the report, from a fresh clone
 # make test        lint and tests, set-up included
 # make test-deepspeed, test-vllm   two ranks, vLLM on a CPU; set-up included
+# make gpu         what the presets for GPUs need: DeepSpeed, vLLM, data sets from the hub; VENV=$CONDA_PREFIX: into conda's environment
 # make test-slurm  the Slurm profile on a real Slurm, installed and started on this machine (Debian or Ubuntu)
 # make restore     results from a DVC remote, known to Snakemake as up to date
 PYTHON ?= python3
@@ -16,12 +17,14 @@ SETTINGS = --config preset=$(PRESET) $(CONFIG)
 export OMP_NUM_THREADS = 1
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: reproduce test test-slow test-gpu test-deepspeed test-vllm test-slurm slurm-installed lint restore
+.PHONY: reproduce test test-slow test-gpu test-deepspeed test-vllm test-slurm slurm-installed lint restore gpu
 
-reproduce: $(VENV)/core.stamp $(if $(findstring smollm2,$(PRESET)),$(VENV)/smollm2.stamp) $(if $(findstring paper,$(PRESET)),$(VENV)/paper.stamp)
+reproduce: $(VENV)/core.stamp $(if $(findstring smollm2,$(PRESET)),$(VENV)/smollm2.stamp) $(if $(findstring paper,$(PRESET)),$(VENV)/$(if $(findstring smoke=true,$(CONFIG)),paper,gpu).stamp)
 	snakemake --cores $(CORES) --show-failed-logs --rerun-incomplete $(SETTINGS)
 	snakemake --report $(RESULTS)/report.html $(SETTINGS)
 	python -m prefix_rft summary --results $(RESULTS)
+
+gpu: $(VENV)/gpu.stamp
 
 test: $(VENV)/test.stamp lint
 	pytest -m "not slow and not deepspeed and not vllm and not slurm and not gpu"
@@ -77,6 +80,13 @@ $(VENV)/paper.stamp: requirements/paper.txt $(VENV)/core.stamp
 
 $(VENV)/deepspeed.stamp: requirements/deepspeed.txt $(VENV)/test.stamp
 	$(PIP) --requirement requirements/deepspeed.txt
+	@touch $@
+
+# vLLM without resolving: requirements/vllm.txt says why; it brings no torch
+$(VENV)/gpu.stamp: requirements/gpu.txt requirements/deepspeed.txt requirements/vllm.txt requirements/vllm-gpu.txt $(VENV)/paper.stamp
+	@$(VENV)/bin/python -c 'import sys, torch; sys.exit(None if torch.version.cuda else "error: torch of $(VENV) is a build without CUDA; install one with CUDA of the version in requirements/pins.txt, and make gpu again")'
+	$(PIP) --requirement requirements/gpu.txt --requirement requirements/deepspeed.txt
+	$(PIP) --no-deps --requirement requirements/vllm-gpu.txt
 	@touch $@
 
 # without resolving: requirements/vllm.txt says why

@@ -3,15 +3,24 @@
 Left out: what needs data or a model (a prompt longer than the window, a full disk); the command that meets it first says so.
 """
 
+import importlib.util
 import sys
 from pathlib import Path
 
 from . import __version__
 from .ablations import NOT_RUNS, Runs
-from .config import load, load_run, read_yaml
+from .config import load, load_run, read_yaml, resolve
 from .errors import UserError
 from .io import read_json, write_json
 
+PACKAGES = {  # what presets need beside requirements/core.txt: how to install it
+    "deepspeed": "make gpu; on a CPU: pip install -c requirements/pins.txt -r requirements/deepspeed.txt",
+    "vllm": "make gpu; on a CPU: docs/vllm.md",
+    "datasets": "pip install -c requirements/pins.txt -r requirements/paper.txt",
+    "huggingface_hub": "pip install -c requirements/pins.txt -r requirements/paper.txt",
+    "py3langid": "pip install -c requirements/pins.txt -r requirements/paper.txt",
+}
+EVALUATIONS = {"evaluate": "evaluation", "sample": "pass_at_k", "validate_grid": "validation", "probe": "probe"}
 RESULTS_FORMAT = 1  # goes up when older files in results/<preset>/ can no longer be read with newer ones
 
 
@@ -19,6 +28,14 @@ def add_arguments(parser):
     parser.add_argument("--preset-dir", required=True, type=Path, help="config/<preset>")
     parser.add_argument("--override", help="smoke.yaml")
     parser.add_argument("--results", type=Path, help="results folder to check; marked with this version when it is new")
+    parser.add_argument(
+        "--jobs",
+        nargs="*",
+        default=[],
+        metavar="RULE:NAME",
+        help="jobs that this Python is going to run (NAME: the run, teacher, base model or demonstration set; of a benchmark the kind of"
+        " evaluation): refuse them where a package that they need is not installed",
+    )
 
 
 def check_preset(folder: Path, override=None) -> int:
@@ -78,6 +95,56 @@ def check_preset(folder: Path, override=None) -> int:
     return count + len(runs.variants)
 
 
+def needed(folder: Path, override, rule: str, name: str) -> list[tuple[str, str]]:
+    """[(package, the setting that asks for it)] of a job of the workflow, beside requirements/core.txt."""
+    setup = Path(folder) / "setup"
+    if rule in ("train", "train_grid", "replay", "train_with_snapshots"):
+        run = Runs(folder, override).load(name)
+        found = [("deepspeed", f"parallel.zero = {run.parallel.zero} of run {name}")] if run.parallel.zero else []
+        if run.rollout and run.rollout.engine == "vllm":
+            found.append(("vllm", f"rollout.engine = 'vllm' of run {name}"))
+        return found
+    if rule == "base":
+        file = setup / f"bases/{name}.yaml"
+        values = resolve(file, override, "base")
+        return [("huggingface_hub", f"kind = 'hub' of {file}")] if values.get("kind") == "hub" else []
+    if rule == "demonstrations":
+        file = setup / f"demos/{name}.yaml"
+        language = resolve(file, override, "demos").get("language")
+        return [("py3langid", f"language = {language!r} of {file}")] if language else []
+    if rule in ("problems", "contamination", "benchmark_problems"):
+        file = setup / ("data.yaml" if rule == "problems" else "benchmarks.yaml")
+        values = resolve(file, override, "data" if rule == "problems" else "benchmarks")
+        entries = read_yaml(values["table"]) if "table" in values else {}
+        used = [*values.get("names", []), *values.get("clear_of", [])]
+        sources = [values.get("source"), *(entries[n].get("source") for n in used if n in entries)]
+        hub = any(isinstance(s, dict) and s.get("name") and not s.get("path") for s in sources)
+        return [("datasets", f"a source on the hub in {file}")] if hub else []
+    if rule == "teach":
+        file, section = setup / f"teachers/{name}.yaml", "teachers"
+    elif rule in ("evaluate_on_benchmark", "evaluate_base_on_benchmark"):
+        file, section = setup / ("pass_at_k.yaml" if name == "pass_at_k" else "benchmarks.yaml"), "benchmarks"
+    elif (stem := EVALUATIONS.get(rule.removesuffix("_base"))) is not None:
+        file, section = setup / f"{stem}.yaml", "probe" if stem == "probe" else "evaluation"
+    else:
+        return []
+    return [("vllm", f"engine = 'vllm' of {file}")] if resolve(file, override, section).get("engine") == "vllm" else []
+
+
+def check_packages(folder: Path, override, jobs: list[str]):
+    """Refuse jobs (`rule:name`) that need packages which cannot be found, all in one line. They are looked for and not imported: an
+    installation that is broken shows when its job starts."""
+    missing = {}
+    for job in jobs:
+        rule, _, name = job.partition(":")
+        for package, why in needed(folder, override, rule, name):
+            if importlib.util.find_spec(package) is None:
+                missing.setdefault(package, why)
+    if missing:
+        listed = "; ".join(f"{package} ({why}; {PACKAGES[package]})" for package, why in missing.items())
+        raise UserError(f"{folder}: packages that its jobs need are not installed in {sys.prefix}: {listed}")
+
+
 def check_results(results: Path):
     """Refuse a results folder of another format; mark a folder that has no mark yet."""
     mark = results / "VERSION.json"
@@ -95,6 +162,7 @@ def check_results(results: Path):
 
 def main(args):
     count = check_preset(args.preset_dir, args.override)
+    check_packages(args.preset_dir, args.override, args.jobs)
     if args.results is not None:
         check_results(args.results)
     print(f"{args.preset_dir}: {count} configurations are right", file=sys.stderr)

@@ -13,6 +13,7 @@ Left out: ReLIFT's further updates, reading the data, verification (on CPUs, bes
 """
 
 import argparse
+import dataclasses
 import re
 import subprocess
 import sys
@@ -24,8 +25,8 @@ import numpy as np
 from . import memory, shapes
 from .ablations import Runs
 from .benchmarks import load_benchmarks
+from .config import Vllm, load, load_run, opt, read_yaml, resolve
 from .config import build as build_config
-from .config import load, load_run, opt, read_yaml, resolve
 from .episodes import Demonstration, Problem
 from .errors import UserError
 from .io import read_json
@@ -39,15 +40,26 @@ SAMPLE_BYTES = 3.0  # a sampled token as text in samples.parquet
 
 
 @dataclass(frozen=True, kw_only=True)
+class Utilisation:
+    train: float = opt(..., "share of the peak FLOPs, forward and backward", gt=0, le=1)
+    forward: float = opt(..., "the same of a forward pass: prompts, log-probs", gt=0, le=1)
+    decode_vllm: float = opt(..., "share of the memory bandwidth in decoding by vLLM", gt=0, le=1)
+    decode_native: float = opt(..., "the same by the native engine", gt=0, le=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Hardware:
     label: str = opt(..., "name")
     tflops: float = opt(..., "peak of dense bfloat16 products, 1e12 a second", gt=0)
+    tflops_float32: float = opt(..., "the same of float32, without TF32", gt=0)
     bandwidth_tb_s: float = opt(..., "of its memory, 1e12 bytes a second", gt=0)
     memory_gib: float = opt(..., "its memory", gt=0)
-    utilisation: dict[str, float] = opt(..., "shares of the peaks: train, forward, decode_vllm, decode_native")
+    utilisation: Utilisation = opt(..., "shares of the peaks")
 
-    def seconds_of(self, flops, kind, gpus=1):
-        return flops / (self.tflops * 1e12 * self.utilisation[kind] * gpus)
+    def seconds_of(self, flops, kind, gpus=1, size=2):
+        """size: bytes of a number, 2 (bfloat16) or 4 (float32)."""
+        peak = self.tflops if size == 2 else self.tflops_float32
+        return flops / (peak * 1e12 * getattr(self.utilisation, kind) * gpus)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +69,9 @@ class Expected:
     prompt_tokens: float = opt(160, "mean length of a prompt", gt=0)
     response_tokens: float = opt(2500, "mean length of a sampled response, training and evaluation", gt=0)
     teacher_tokens: float = opt(4500, "mean length of a teacher's solution", gt=0)
-    problems: dict[str, int] = opt({}, "problem file -> number of problems")
-    demonstrations: dict[str, int] = opt({}, "demonstration set -> number of demonstrations")
-    demonstration_tokens: dict[str, float] = opt({}, "demonstration set -> their mean length")
+    problems: dict[str, int] = opt({}, "problem file -> number of problems", ge=1)
+    demonstrations: dict[str, int] = opt({}, "demonstration set -> number of demonstrations", ge=1)
+    demonstration_tokens: dict[str, float] = opt({}, "demonstration set -> their mean length", gt=0)
 
 
 @dataclass
@@ -83,29 +95,35 @@ class Job:
 # ------------------------------------------------------------------------------------------------------ the roofline
 
 
-def decode_seconds(shape, hardware, engine, rows, prompt, mean, longest, cache_gib=None, together=1):
+def decode_seconds(shape, hardware, engine, rows, prompt, mean, longest, cache=None, together=1, size=2):
     """Seconds in which one GPU (or `together`, by tensor parallelism) samples `rows` responses of `mean` tokens on average, `longest` at
-    most, after prompts of `prompt` tokens. bfloat16 weights and cache; `cache_gib`: what the cache of a GPU may take, default what is left.
+    most, after prompts of `prompt` tokens. size: bytes of a number of weights and cache. cache: (the key that says it, GiB that the
+    cache of a GPU may take); default: what is left.
 
     The GPU decodes as many rows at once as its memory holds. A step reads all weights and the cache of the rows that are in it; there are
     rows x mean / (rows at once) steps, and never fewer than the longest response takes.
     """
-    use, weights = hardware.utilisation, 2 * shape.parameters
-    element = shape.cache_bytes(2)
+    use, weights = hardware.utilisation, size * shape.parameters
+    element = shape.cache_bytes(size)
     context = prompt + mean / 2
-    room = together * (hardware.memory_gib * GIB * 0.85 if cache_gib is None else cache_gib * GIB)
-    room -= weights if cache_gib is None else 0
-    if room < element * (prompt + longest) or together * hardware.memory_gib * GIB < weights + room:
+    room = together * hardware.memory_gib * GIB * 0.85 - weights if cache is None else together * cache[1] * GIB
+    least = element * (prompt + longest)
+    if cache is not None and room < least:
         raise UserError(
-            f"a model of {weights / GIB:.0f} GiB and the cache of one response do not fit into a {hardware.label}"
+            f"{cache[0]} = {cache[1]:g}: too little; one response of {longest} tokens takes {least / together / GIB:.2g} GiB of it"
+        )
+    if room < least or together * hardware.memory_gib * GIB < weights + room:
+        asked = f" (key {cache[0]} = {cache[1]:g})" if cache else ""
+        raise UserError(
+            f"a model of {weights / GIB:.0f} GiB and the cache of its responses{asked} do not fit into {together} x {hardware.label}"
         )
     at_once = max(1, min(rows, MAX_ROWS, room // (element * (prompt + mean))))
     steps = max(rows * mean / at_once, min(longest, 2 * mean))  # at the end a few long responses decode alone
     tokens = rows * mean
     moved = steps * weights + tokens * context * element
-    share = use["decode_native" if engine == "native" else "decode_vllm"]
-    computed = hardware.seconds_of(shape.forward_flops(tokens, context), "forward", together)
-    prefill = hardware.seconds_of(shape.forward_flops(rows * prompt, prompt / 2, rows), "forward", together)
+    share = use.decode_native if engine == "native" else use.decode_vllm
+    computed = hardware.seconds_of(shape.forward_flops(tokens, context), "forward", together, size)
+    prefill = hardware.seconds_of(shape.forward_flops(rows * prompt, prompt / 2, rows), "forward", together, size)
     return max(moved / (hardware.bandwidth_tb_s * 1e12 * share * together), computed) + prefill
 
 
@@ -175,8 +193,22 @@ class Preset:
 
     # ------------------------------------------------------------------------------------------------------------
 
+    def main_memory(self, run):
+        """Bytes of main memory of a node in training."""
+        method = get_method(run)
+        reads = run.demos is not None and (method.uses_demos or not method.samples)
+        count, length = self.demonstrations(run.demos) if reads else (0, 0.0)
+        return memory.main_memory(run, self.shape(run.base), count * length)
+
+    def with_engine(self, run):
+        """The run, with the engine of the command line where it names one."""
+        if self.engine is None or run.rollout is None:
+            return run
+        return dataclasses.replace(run, rollout=dataclasses.replace(run.rollout, engine=self.engine))
+
     def train(self, run, name, snapshots=0):
         """A training run (paper section 2, step by step)."""
+        run = self.with_engine(run)
         shape, hw, ex = self.shape(run.base), self.hardware, self.expected
         method, parallel = get_method(run), getattr(run, "parallel", None)
         gpus = parallel.nodes * parallel.processes_per_node if parallel else 1
@@ -197,10 +229,13 @@ class Preset:
             rows, sampled, read, responses = (
                 run.batch_prompts * (having * a + (1 - having) * b) for a, b in zip(group, plain, strict=True)
             )
+            vllm = run.rollout.engine == "vllm"
+            cache = ("rollout.vllm.kv_cache_gib", (run.rollout.vllm or Vllm()).kv_cache_gib)
             decode = decode_seconds(
-                *(shape, hw, self.engine or run.rollout.engine, -(-rows // gpus)),
+                *(shape, hw, run.rollout.engine, -(-rows // gpus)),
                 *(ex.prompt_tokens + read / rows, sampled / rows, run.rollout.max_response),
-                cache_gib=run.rollout.vllm.kv_cache_gib if run.rollout.vllm else None,
+                cache=(f"{name}: {cache[0]}", cache[1]) if vllm else None,
+                size=2 if vllm and run.dtype == "bfloat16" else 4,  # the native engine samples in float32
             )
             count = max(rows, run.batch_prompts * run.rollout.group_size)
             tokens, long = count * ex.prompt_tokens + responses, responses / count
@@ -220,21 +255,23 @@ class Preset:
 
     def sample(self, what, base, rows, mean, config):
         """Sampling `rows` responses by what `config` says of engine, limit and dtype."""
-        shape, prompt, options = self.shape(base), self.expected.prompt_tokens, config.vllm
+        shape, prompt, options = self.shape(base), self.expected.prompt_tokens, config.vllm or Vllm()
         engine = self.engine or config.engine or "native"
         mean, cache, parallel, spread = min(mean, config.max_response), None, 1, 1
-        if engine == "vllm" and options:
-            cache, parallel, spread = options.kv_cache_gib, options.tensor_parallel, options.data_parallel
-        seconds = decode_seconds(
-            *(shape, self.hardware, engine, -(-rows // spread), prompt, mean, config.max_response, cache, parallel)
-        )
+        if engine == "vllm":
+            cache = (f"{what}: vllm.kv_cache_gib", options.kv_cache_gib)
+            parallel, spread = options.tensor_parallel, options.data_parallel
         size = 2 if getattr(config, "dtype", "float32") == "bfloat16" else 4
+        seconds = decode_seconds(
+            *(shape, self.hardware, engine, -(-rows // spread), prompt, mean, config.max_response),
+            *(cache, parallel, size),
+        )
         if engine == "native":  # the model and its folded copy
             need = 2 * size * shape.parameters + min(rows, config.max_rows) * (
                 prompt + config.max_response
             ) * shape.cache_bytes(size)
         else:
-            need = size * shape.parameters / parallel + (cache or 4.0) * GIB
+            need = size * shape.parameters / parallel + options.kv_cache_gib * GIB
         need += memory.OVERHEAD["cuda"]
         return Job(what, parallel * spread, seconds, sampled=rows * mean, disk=rows * mean * SAMPLE_BYTES, memory=need)
 
@@ -263,7 +300,9 @@ class Preset:
         models = config.snapshots + 1
         _, length = self.demonstrations(config.demos)
         shape = self.shape(run.base)
-        likelihood = self.hardware.seconds_of(shape.forward_flops(problems * length, length / 2), "forward")
+        # in float32, whatever the sampling is in
+        flops = shape.forward_flops(problems * (self.expected.prompt_tokens + length), length / 2, problems * length)
+        likelihood = self.hardware.seconds_of(flops, "forward", size=4)
         one.memory += 4 * shape.parameters if config.engine == "vllm" else 0  # the snapshot itself
         one.seconds, one.sampled = models * (one.seconds + likelihood), models * one.sampled
         one.disk = models * problems * 100.0
@@ -389,9 +428,10 @@ def assumptions(preset, hardware):
     ex, use = preset.expected, hardware.utilisation
     known = f" Measured: {', '.join(sorted(preset.measured))}." if preset.measured else ""
     return (
-        f"{hardware.label}: {hardware.tflops:g} TFLOP/s, {hardware.bandwidth_tb_s:g} TB/s, {hardware.memory_gib:g} GiB. Assumed, not"
-        f" measured: {use['train']:.0%} of the peak in training and {use['forward']:.0%} in forward passes,"
-        f" {use['decode_vllm']:.0%} of the bandwidth in decoding by vLLM and {use['decode_native']:.0%} by the native engine; prompts of"
+        f"{hardware.label}: {hardware.tflops:g} TFLOP/s ({hardware.tflops_float32:g} in float32), {hardware.bandwidth_tb_s:g} TB/s,"
+        f" {hardware.memory_gib:g} GiB. Assumed, not"
+        f" measured: {use.train:.0%} of the peak in training and {use.forward:.0%} in forward passes,"
+        f" {use.decode_vllm:.0%} of the bandwidth in decoding by vLLM and {use.decode_native:.0%} by the native engine; prompts of"
         f" {ex.prompt_tokens:g} tokens, responses of {ex.response_tokens:g}, a teacher's of {ex.teacher_tokens:g}; sizes of the data as in"
         f" `expected` of preset.yaml.{known} Disk: the most that is there at once in each job, checkpoints included; those are gone when a"
         " run is complete.\n"
@@ -419,20 +459,25 @@ def add_arguments(parser: argparse.ArgumentParser):
 
 def main(args):
     hardware = load_hardware(args.hardware)
+    folder = Path("config") / args.preset if args.config is None else args.config.parent
+    given = f"--preset {args.preset}" if args.config is None else f"--config {args.config}"
+    if not (folder / "preset.yaml").exists():
+        raise UserError(f"{given}: there is no {folder}/preset.yaml")
+    if not (folder / "setup/benchmarks.yaml").exists():
+        raise UserError(
+            f"{given}: only paper presets have a price; scripts/costs.py has what was measured on {folder.name}"
+        )
+    preset = Preset(folder, hardware, engine=args.engine)
     if args.config is not None:
-        preset = Preset(args.config.parent, hardware, engine=args.engine)
-        run = load_run(args.config, None, args.set)
+        run = preset.with_engine(load_run(args.config, None, args.set))
         job = preset.train(run, args.config.stem)
         jobs = [job]
     else:
-        if not (Path("config") / args.preset / "preset.yaml").exists():
-            raise UserError(f"--preset {args.preset}: there is no config/{args.preset}/preset.yaml")
-        preset = Preset(Path("config") / args.preset, hardware, engine=args.engine)
-        if not (preset.folder / "setup/benchmarks.yaml").exists():
-            raise UserError(
-                f"--preset {args.preset}: only paper presets have a price; scripts/costs.py has what was measured on {args.preset}"
-            )
         jobs = [j for j in (preset.job(*p) for p in planned(args.preset, args.target)) if j is not None]
+        if not jobs:
+            raise UserError(
+                f"--target {args.target}: preset {args.preset} has no job for it that trains, samples or fetches a model"
+            )
     text, _ = table(jobs, hardware)
     print(text)
     if args.config is not None:
@@ -442,6 +487,6 @@ def main(args):
         parts = memory.training(run, shape, get_method(run), "cuda")
         rows = [[name, f"{size / GIB:.1f}"] for name, size in sorted(parts.items(), key=lambda kv: -kv[1])]
         rows += [["**peak**", f"{memory.peak(parts) / GIB:.1f}"]]
-        rows += [["main memory of a node", f"{memory.main_memory(run, shape) / GIB:.0f}"]]
+        rows += [["main memory of a node", f"{preset.main_memory(run) / GIB:.0f}"]]
         print(markdown(["Memory of a GPU in training", "GiB"], rows))
     print(assumptions(preset, hardware))

@@ -123,11 +123,15 @@ def peak(parts: dict[str, float]) -> float:
     return max(sum(update.values()), kept + sum(sampling.values()))
 
 
-def main_memory(run, shape: Shape) -> float:
-    """Bytes of main memory of a node with GPUs: every process reads the fp32 model, the first one gathers a checkpoint."""
+TOKEN = 60  # bytes of main memory that a token of a demonstration takes while it is read, as a number of Python's
+
+
+def main_memory(run, shape: Shape, demonstrated=0.0) -> float:
+    """Bytes of main memory of a node with GPUs: every process reads the fp32 model and the demonstrations (`demonstrated`: their tokens),
+    the first one gathers a checkpoint."""
     parallel = getattr(run, "parallel", None)
     processes = parallel.processes_per_node if parallel else 1
-    return processes * (4 * shape.parameters + 4 * GIB) + 12 * shape.parameters
+    return processes * (4 * shape.parameters + 4 * GIB + TOKEN * demonstrated) + 12 * shape.parameters
 
 
 def available(device: str) -> float:

@@ -4,6 +4,8 @@ For every snapshot and problem: the mean negative log-likelihood of a token of t
 samples are right. Writes probe.parquet (run, seed, step, problem_id, level, nll, right, judged, tokens) and probe.json. The snapshots come
 from `train --snapshots`, which trains a run again, bit for bit; a replay that ended with other weights than the run is refused.
 
+A part is written for every snapshot (sample_parts.py), so a killed job goes on with the one that it was at.
+
 The subset is the first `per_level` problems of each level that have a demonstration: the same for every run, whether or not the run
 trained on demonstrations.
 """
@@ -11,6 +13,7 @@ trained on demonstrations.
 import dataclasses
 import logging
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from tqdm import tqdm
 from .config import ENGINES, Vllm, config_hash, load, opt
 from .errors import UserError
 from .io import read_json, read_parquet, sha256, write_json, write_parquet
+from .sample_parts import part_file, parts_of
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +55,9 @@ def add_arguments(parser):
     parser.add_argument("--data", required=True, type=Path, help="folder made by the command `data`")
     parser.add_argument("--replay", required=True, type=Path, help="folder that `train --snapshots` wrote")
     parser.add_argument("--record", required=True, type=Path, help="run.json of the run itself")
+    parser.add_argument(
+        "--checkpoints", required=True, type=Path, help="folder for what is done; not an output of the workflow"
+    )
     parser.add_argument("--out", required=True, type=Path, help="folder for probe.parquet and probe.json")
 
 
@@ -112,9 +119,32 @@ def main(args):
         raise UserError(f"{args.replay}/snapshots: holds {len(folders)} snapshots; make them with train --snapshots")
     task, device = task_of(args.data), "cuda" if torch.cuda.is_available() else "cpu"
     tokenizer = AutoTokenizer.from_pretrained(folders[0])
-    rows, chosen, engine = [], None, None
+    note = {
+        "run": args.run,
+        "seed": args.seed,
+        "config_hash": record["config_hash"],
+        "model_sha256": record["model_sha256"],
+        "probe": dataclasses.asdict(config),
+        "probe_hash": config_hash(config),
+        "data": {
+            name: sha256(args.data / name)
+            for name in (f"problems.{config.split}.parquet", f"demos.{config.demos}.parquet")
+        },
+    }
+    # what changes memory and speed only may differ from one attempt to the next
+    identity = {k: v for k, v in note.items() if k not in ("probe", "probe_hash")}
+    identity["probe_hash"] = config_hash(dataclasses.replace(config, max_rows=1))
+    identity["snapshots"] = [folder.name for folder in folders]
+    rows = [row for _, part in sorted(parts_of(args.checkpoints, identity).items()) for row in part]
+    have = {row["step"] for row in rows}
+    if have:
+        log.info("probe %s: %d of %d snapshots are there already", args.run, len(have), len(folders))
+    chosen, engine = None, None
     with Verifier(task) as verifier:
-        for folder in tqdm(folders, desc=f"probe {args.run} seed {args.seed}", disable=None):
+        for number, folder in enumerate(tqdm(folders, desc=f"probe {args.run} seed {args.seed}", disable=None)):
+            step = int(folder.name.removeprefix("step-"))
+            if step in have:
+                continue
             model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
             model = model.to(device).eval()
             stops = stop_ids(model, tokenizer)
@@ -138,13 +168,14 @@ def main(args):
             )
             completions = engine.generate(prompts, [config.max_response] * len(prompts), sampling)
             judged = judge(completions, named, config.split, config.temperature, config.samples, tokenizer, verifier)
+            own = []
             for i, (problem, level) in enumerate(chosen):
                 part = judged[i * config.samples : (i + 1) * config.samples]
-                rows.append(
+                own.append(
                     {
                         "run": args.run,
                         "seed": args.seed,
-                        "step": int(folder.name.removeprefix("step-")),
+                        "step": step,
                         "problem_id": problem.id,
                         "level": level,
                         "nll": float(nll[i]),
@@ -153,20 +184,10 @@ def main(args):
                         "tokens": float(np.mean([r["n_tokens"] for r in part])),
                     }
                 )
+            write_parquet(part_file(args.checkpoints, number * len(own), (number + 1) * len(own)), own)
+            rows += own
+    rows.sort(key=lambda row: row["step"])  # stable: problems stay in their order
     args.out.mkdir(parents=True, exist_ok=True)
     write_parquet(args.out / "probe.parquet", rows)
-    write_json(
-        args.out / "probe.json",
-        {
-            "run": args.run,
-            "seed": args.seed,
-            "config_hash": record["config_hash"],
-            "model_sha256": record["model_sha256"],
-            "probe": dataclasses.asdict(config),
-            "probe_hash": config_hash(config),
-            "data": {
-                name: sha256(args.data / name)
-                for name in (f"problems.{config.split}.parquet", f"demos.{config.demos}.parquet")
-            },
-        },
-    )
+    write_json(args.out / "probe.json", note)
+    shutil.rmtree(args.checkpoints)

@@ -25,7 +25,7 @@ def sample_parts(engine, prompts, max_response, sampling, scratch, identity, sav
     identity    plain data; parts in `scratch` that were made under another one are removed
     """
     scratch = Path(scratch)
-    done = _parts_of(scratch, identity)
+    done = parts_of(scratch, identity)
     have = {i for first, end in done for i in range(first, end)}
     missing = [i for i in range(len(prompts)) if i not in have]
     if have:
@@ -42,7 +42,7 @@ def sample_parts(engine, prompts, max_response, sampling, scratch, identity, sav
             limits = [max_response if first <= i < end else 0 for i in range(len(prompts))]
             completions = engine.generate(prompts, limits, sampling)[first:end]
             rows = make_rows(range(first, end), completions)
-            write_parquet(scratch / f"rows-{first:08d}-{end:08d}.parquet", rows)
+            write_parquet(part_file(scratch, first, end), rows)
             done[first, end] = rows
             bar.update(end - first)
     rows = [row for part in sorted(done) for row in done[part]]
@@ -51,7 +51,11 @@ def sample_parts(engine, prompts, max_response, sampling, scratch, identity, sav
     return rows
 
 
-def _parts_of(scratch, identity):
+def part_file(scratch, first, end):
+    return scratch / f"rows-{first:08d}-{end:08d}.parquet"
+
+
+def parts_of(scratch, identity):
     """{(first, end): rows} of the parts that were made under this identity."""
     mark = scratch / "identity.json"
     known = json.loads(json.dumps(identity))

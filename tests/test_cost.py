@@ -1,12 +1,14 @@
 """Costs before anything runs: shapes, FLOPs, decoding and memory against numbers worked out by hand, and memory against a real run."""
 
 import argparse
+import dataclasses
 import json
 import subprocess
 import sys
 
 import pytest
 import torch
+import yaml
 from small import run_config
 
 from prefix_rft import cost, memory, shapes
@@ -29,9 +31,10 @@ PRODUCTS, LAYER = 576, 592
 HARDWARE = cost.Hardware(
     label="x",
     tflops=1e-6,  # 1e6 FLOP/s
+    tflops_float32=1e-7,
     bandwidth_tb_s=1e-6,  # 1e6 bytes/s
     memory_gib=1.0,
-    utilisation={"train": 0.5, "forward": 1.0, "decode_vllm": 0.5, "decode_native": 0.25},
+    utilisation=cost.Utilisation(train=0.5, forward=1.0, decode_vllm=0.5, decode_native=0.25),
 )
 
 
@@ -62,10 +65,24 @@ def test_decoding_reads_weights_and_cache_each_step():
     assert found == pytest.approx(moved / (1e6 * 0.5) + prefill)
     # a cache of 40 tokens' bytes holds two rows of 16: twice as many steps as rows at once
     small = 40 * 32 / GIB
-    with pytest.raises(UserError, match="cache of one response do not fit"):
-        cost.decode_seconds(SHAPE, HARDWARE, "vllm", 4, 6, 10, 50, cache_gib=small)
-    two = cost.decode_seconds(SHAPE, HARDWARE, "vllm", 8, 6, 10, 20, cache_gib=small)
+    with pytest.raises(
+        UserError, match=r"^x: kv_cache_gib = 1.19209e-06: too little; one response of 50 tokens takes 1.7e-06 GiB"
+    ):
+        cost.decode_seconds(SHAPE, HARDWARE, "vllm", 4, 6, 10, 50, cache=("x: kv_cache_gib", small))
+    with pytest.raises(UserError, match=r"\(key x: kv_cache_gib = 2\) do not fit into 1 x"):
+        cost.decode_seconds(SHAPE, HARDWARE, "vllm", 4, 6, 10, 50, cache=("x: kv_cache_gib", 2.0))
+    two = cost.decode_seconds(SHAPE, HARDWARE, "vllm", 8, 6, 10, 20, cache=("x", small))
     assert two == pytest.approx((40 * weights + 8 * 10 * 11 * 32) / (1e6 * 0.5) + SHAPE.forward_flops(48, 3, 8) / 1e6)
+
+
+def test_numbers_of_four_bytes_take_twice_the_bandwidth_and_the_peak_of_float32():
+    weights, moved = 4 * SHAPE.parameters, 20 * 4 * SHAPE.parameters + 4 * 10 * 11 * 64
+    prefill = SHAPE.forward_flops(4 * 6, 3, 4) / 1e5
+    assert weights == 2 * 2 * SHAPE.parameters
+    computed = SHAPE.forward_flops(40, 11) / 1e5
+    found = cost.decode_seconds(SHAPE, HARDWARE, "native", 4, 6, 10, 50, size=4)
+    assert found == pytest.approx(max(moved / (1e6 * 0.25), computed) + prefill)
+    assert HARDWARE.seconds_of(1e6, "train") == 2 and HARDWARE.seconds_of(1e6, "forward", 2, size=4) == 5
 
 
 def test_groups_are_those_of_the_method():
@@ -162,6 +179,120 @@ def test_runs_of_the_paper_presets_fit_their_gpus_and_have_a_price(preset, monke
         job = prices.train(load_run(ROOT / f"config/{preset}/{name}.yaml"), name)
         assert job.memory < 0.95 * hardware.memory_gib * GIB, name
         assert job.gpus == 8 and 0.1 < job.seconds / 3600 < 100, name
+
+
+@pytest.mark.parametrize("preset", ["paper-7b", "paper-1.5b", "paper-llama"])
+def test_time_limits_and_memory_of_the_paper_presets_leave_room(preset, monkeypatch):
+    """A job that takes 1.5 times what is estimated is over within its first attempt; so is its main memory with a tenth to spare."""
+    monkeypatch.chdir(ROOT)
+    folder = ROOT / "config" / preset
+    prices = cost.Preset(folder, cost.load_hardware("h100"))
+    given = yaml.safe_load((folder / "preset.yaml").read_text())
+    limits = {rule: 60 * values["runtime"] for rule, values in given["resources"].items()}
+    runs = [*run_names(folder), *prices.runs.variants]
+    jobs = [("train", prices.train(prices.runs.load(name), name)) for name in runs]
+    for kind, file in (("eval", "benchmarks"), ("pass_at_k", "pass_at_k")):
+        for name in cost.load_benchmarks(folder / f"setup/{file}.yaml")[0].names:
+            jobs.append(("evaluate_on_benchmark", prices.benchmark(kind, "base", name)))
+    jobs += [("teach", prices.teach(file.stem)) for file in (folder / "setup/teachers").glob("*.yaml")]
+    jobs += [("probe", prices.probe(name)) for name in given["studies"].get("analysis", {}).get("runs", [])]
+    for rule, job in jobs:
+        assert 1.5 * job.seconds < limits[rule], (job.what, job.seconds / 60)
+    for name in runs:
+        assert 1.1 * prices.main_memory(prices.runs.load(name)) < 1e6 * given["resources"]["train"]["mem_mb"], name
+
+
+def test_a_probe_pays_its_likelihoods_in_float32(monkeypatch):
+    """By hand: what is left of the price when the likelihoods cost nothing is the sampling of 21 snapshots."""
+    monkeypatch.chdir(ROOT)
+    h100 = cost.load_hardware("h100")
+    prices = cost.Preset(ROOT / "config/paper-1.5b", h100)
+    free = cost.Preset(prices.folder, dataclasses.replace(h100, tflops_float32=1e9))
+    shape = shapes.KNOWN["Qwen/Qwen2.5-Math-1.5B"]
+    flops = 21 * shape.forward_flops(2048 * (160 + 3500), 1750, 2048 * 3500)
+    both, sampling = (p.probe("analysis_rft").seconds for p in (prices, free))
+    assert both - sampling == pytest.approx(flops / (67e12 * 0.4), rel=1e-6) and sampling > 3600
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"utilisation": {"train": 0}}, "hardware.yaml: x: key 'utilisation.train' = 0.0: must be > 0"),
+        ({"utilisation": {"train": 35}}, "hardware.yaml: x: key 'utilisation.train' = 35.0: must be <= 1"),
+        ({"utilisation": {"decode_vllm": None}}, "hardware.yaml: x: key 'utilisation.decode_vllm' is missing"),
+        ({"utilisation": {"trian": 1}}, "unknown key 'utilisation.trian' = 1; did you mean 'utilisation.train'"),
+        ({"tflops_float32": 0}, "hardware.yaml: x: key 'tflops_float32' = 0.0: must be > 0"),
+    ],
+)
+def test_wrong_hardware_ends_in_one_line(tmp_path, monkeypatch, change, expected):
+    values = yaml.safe_load((ROOT / cost.HARDWARE).read_text())["h100"]
+    shares = values["utilisation"] | change.get("utilisation", {})
+    values |= change | {"utilisation": {k: v for k, v in shares.items() if v is not None}}
+    (tmp_path / "hardware.yaml").write_text(yaml.safe_dump({"x": values}))
+    monkeypatch.setattr(cost, "HARDWARE", str(tmp_path / "hardware.yaml"))
+    with pytest.raises(UserError) as e:
+        cost.load_hardware("x")
+    assert expected in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("problems", 0, "key 'problems.train' = 0: must be >= 1"),
+        ("demonstrations", -5, "key 'demonstrations.train' = -5: must be >= 1"),
+        ("demonstration_tokens", 0, "key 'demonstration_tokens.train' = 0.0: must be > 0"),
+    ],
+)
+def test_impossible_sizes_end_in_one_line(tmp_path, key, value, expected):
+    (tmp_path / "preset.yaml").write_text(yaml.safe_dump({"expected": {key: {"train": value}}}))
+    with pytest.raises(UserError) as e:
+        cost.Preset(tmp_path, HARDWARE)
+    assert expected in str(e.value) and "preset.yaml: expected" in str(e.value)
+
+
+def priced(*arguments):
+    parser = argparse.ArgumentParser()
+    cost.add_arguments(parser)
+    cost.main(parser.parse_args(arguments))
+
+
+def test_what_has_no_price_is_said_in_one_line(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for arguments in (
+        ("--config", "config/tiny/rft.yaml"),
+        ("--preset", "tiny"),
+        ("--config", "config/smollm2-gsm/rft.yaml"),
+    ):
+        with pytest.raises(UserError, match="only paper presets have a price; scripts/costs.py has what was measured"):
+            priced(*arguments)
+    with pytest.raises(UserError, match="--preset nothing: there is no config/nothing/preset.yaml"):
+        priced("--preset", "nothing")
+    monkeypatch.setattr(cost, "planned", lambda preset, target: [("choose_lr", {}), ("lr_grid", {})])
+    with pytest.raises(UserError, match="--target lr_grid: preset paper-7b has no job for it that trains"):
+        priced("--preset", "paper-7b", "--target", "lr_grid")
+    with pytest.raises(UserError, match=r"rft: rollout.vllm.kv_cache_gib = 0.1: too little"):
+        priced("--config", "config/paper-7b/rft.yaml", "--set", "rollout.vllm.kv_cache_gib=0.1")
+
+
+def test_engine_and_its_options_change_time_and_memory_together(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    hardware, file = cost.load_hardware("h100"), ROOT / "config/paper-1.5b/rft.yaml"
+
+    def job(engine=None, *sets):
+        prices = cost.Preset(file.parent, hardware, engine=engine)
+        run = prices.with_engine(load_run(file, None, sets))
+        parts = memory.training(run, shapes.KNOWN["Qwen/Qwen2.5-Math-1.5B"], get_method(run), "cuda")
+        return prices.train(run, "rft"), parts
+
+    native, parts = job("native")
+    same, _ = job(None, "rollout.engine=native")
+    assert (native.seconds, native.memory) == (same.seconds, same.memory) and native.memory == memory.peak(parts)
+    assert "rollout: logits" in parts and "rollout: logits" not in job()[1]
+    # without a section: the engine's default, 4 GiB, in both
+    default, four = job(None, "rollout.vllm=null")[0], job(None, "rollout.vllm={kv_cache_gib: 4}")[0]
+    assert (default.seconds, default.memory) == (four.seconds, four.memory)
+    given, _ = job()
+    assert given.seconds < default.seconds and given.memory > default.memory
 
 
 def test_a_plan_becomes_jobs_and_the_command_a_table(monkeypatch, capsys):

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from scripts import pass_warning
-from tests.conftest import ENVIRONMENT, ROOT
+from tests.conftest import ENVIRONMENT, ROOT, run
 from workflow.launch import launcher, resources
 
 
@@ -46,9 +46,31 @@ def test_what_a_job_asks_for():
     asked = {k: v for k, v in resources(a_run(1, 8)).items() if v is not None}
     assert asked == {"gpu": 8, "nodes": 1}  # without nodes, Slurm may take eight GPUs from two nodes
     assert resources(a_run(1, 2, device="cpu"))["gpu"] == 0
-    asked = {k: v for k, v in resources(a_run(2, 8)).items() if v is not None}
-    assert asked == {"gres": "gpu:8", "nodes": 2, "tasks": 2, "tasks_per_gpu": 0, "mpi": "srun"}
-    assert resources(a_run(2, 8, device="cpu"))["gres"] is None
+    # cpus_per_gpu has no effect beside --gres: the cores are those of a node's one task
+    asked = {k: v for k, v in resources(a_run(2, 8), cpus_per_gpu=6).items() if v is not None}
+    assert asked == {"gres": "gpu:8", "nodes": 2, "tasks": 2, "tasks_per_gpu": 0, "mpi": "srun", "cpus_per_task": 48}
+    on_cpus = resources(a_run(2, 8, device="cpu"), cpus_per_gpu=6)
+    assert on_cpus["gres"] is None and on_cpus["cpus_per_task"] == 8
+
+
+def test_plan_has_the_cores_of_the_profile_and_the_warning_of_the_preset(copy):
+    def asked(arguments):
+        text = run(f"snakemake -n --cores all --profile slurm {arguments}", copy)
+        listed = re.search(r"^rule train:\n(?: .*\n)*? +resources: (.*)", text, re.M)[1]
+        return dict(pair.split("=", 1) for pair in listed.split(", "))
+
+    config = copy / "config/tiny/sft.yaml"
+    parallel = {"nodes": 2, "processes_per_node": 4, "zero": 2}
+    config.write_text(yaml.safe_dump(yaml.safe_load(config.read_text()) | {"parallel": parallel, "device": "auto"}))
+    target = "results/tiny/runs/sft/seed0/run.json"
+    found = asked(f"-- {target}")
+    assert (found["nodes"], found["gres"], found["cpus_per_task"]) == ("2", "gpu:4", "32")
+    assert found["slurm_extra"] == "--signal=USR1@300"
+    assert asked(f"--set-resources train:cpus_per_gpu=2 -- {target}")["cpus_per_task"] == "8"
+    assert asked(f"--set-resources train:cpus_per_task=5 -- {target}")["cpus_per_task"] == "5"
+    found = asked("--config preset=paper-7b -- results/paper-7b/runs/sft/seed0/run.json")
+    assert (found["gpu"], found["cpus_per_gpu"], found["slurm_extra"]) == ("8", "8", "--signal=USR1@900")
+    assert "cpus_per_task" not in found and "gres" not in found
 
 
 # A tree as in a job: the top hands on, a shell ignores, and of two grandchildren one waits for the signal.

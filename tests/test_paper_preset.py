@@ -124,7 +124,7 @@ def test_jobs_ask_for_what_the_preset_says(root):
     )
     block = next(b for b in text.split("\n\n") + re.split(r"\n(?=rule )", text) if b.startswith("rule train:"))
     asked = re.search(r"resources: (.*)", block)[1]
-    assert "gpu=8" in asked and "mem_mb=450000" in asked and "runtime=2880" in asked
+    assert "gpu=8" in asked and "mem_mb=512000" in asked and "runtime=2880" in asked
 
 
 def test_one_changed_entry_of_the_table_fetches_and_evaluates_that_benchmark_only(copy):

@@ -148,6 +148,12 @@ def test_bad_settings_end_in_one_line(root, arguments, expected):
             ["key 'runs': no run 'prefixrft'", "did you mean 'prefix_rft'"],
         ),
         ("preset.yaml", {"studies": {"x": {"runs": []}}}, ["preset.yaml", "'studies.x.runs' = []"]),
+        ("preset.yaml", {"resources": {"trian": {}}}, ["unknown key 'resources.trian'", "did you mean 'train'"]),
+        (
+            "preset.yaml",
+            {"resources": {"train": {"warning": 0}}},
+            ["'resources.train.warning' = 0", "seconds, a whole number"],
+        ),
         ("luffy.yaml", {"demos": "stron"}, ["luffy.yaml", "'demos' = 'stron'", "did you mean 'strong'"]),
         ("luffy.yaml", {"lufy": {}}, ["luffy.yaml", "unknown key 'lufy'", "did you mean 'luffy'"]),
         ("sft_then_rft.yaml", {"init_from": "stf"}, ["sft_then_rft.yaml", "'init_from' = 'stf'", "did you mean 'sft'"]),

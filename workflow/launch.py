@@ -32,13 +32,27 @@ def launcher(run) -> str:
     )
 
 
-def resources(run) -> dict:
-    """What the executor for Slurm needs to know: GPUs (none for `device: cpu`) and nodes. None: not asked for at all."""
+def resources(run, cpus_per_gpu=1) -> dict:
+    """What the executor for Slurm needs to know: GPUs (none for `device: cpu`), nodes, cores. None: not asked for at all.
+
+    cpus_per_gpu: that of the profile. On one node it goes to Slurm as it is; with --gres, which several nodes need, it would have no
+    effect (one core a node), so there the cores of a node's task are worked out here.
+    """
     nodes, processes = ranks(run)
     gpus = 0 if run.device == "cpu" else processes
     if nodes == 1:
-        return {"gpu": gpus, "nodes": 1, "gres": None, "tasks": None, "tasks_per_gpu": None, "mpi": None}
+        none = dict.fromkeys(("gres", "tasks", "tasks_per_gpu", "mpi", "cpus_per_task"))
+        return {"gpu": gpus, "nodes": 1, **none}
     # so many GPUs on every node: a sum over nodes (--gpus) may be shared out unevenly
     gres = f"gpu:{gpus}" if gpus else None
     # mpi: Snakemake leaves it to the rule to call srun; tasks_per_gpu 0: the executor adds no --ntasks-per-gpu
-    return {"gpu": None, "nodes": nodes, "gres": gres, "tasks": nodes, "tasks_per_gpu": 0, "mpi": "srun"}
+    cores = processes * (cpus_per_gpu if gpus else 1)
+    return {
+        **{"gpu": None, "nodes": nodes, "gres": gres, "tasks": nodes, "tasks_per_gpu": 0, "mpi": "srun"},
+        "cpus_per_task": cores,
+    }
+
+
+def warning(seconds: int) -> str:
+    """What asks Slurm to warn a job `seconds` before its time limit; no `B:` before USR1: the signal is for the job's steps."""
+    return f"--signal=USR1@{seconds}"

@@ -19,7 +19,7 @@ from .base import Method, dr_grpo, draw_demo, per_token, plain, rl_streams, whol
 @dataclass(frozen=True, kw_only=True)
 class Options:
     batch: int | None = opt(
-        None, "demonstrations of an SFT update; unset: half of batch_prompts (the authors' 64 beside 128 prompts)", ge=1
+        None, "demonstrations of an SFT update; unset: half of batch_prompts; unknown in the paper", ge=1
     )
     lr: float | None = opt(
         None,

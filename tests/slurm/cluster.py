@@ -199,9 +199,9 @@ class Cluster:
 
     def jobs(self, states="PENDING,RUNNING,COMPLETING") -> list[dict]:
         """Jobs in one of `states` ("all": ended ones, too): id, state, start and end (Unix times or None), `comment` (rule and
-        wildcards), GPUs and memory asked for, time limit, partition, folder, nodes."""
+        wildcards), GPUs and memory asked for, time limit, partition, folder, nodes, cores of all nodes."""
         fields = "JobID:|,State:|,StartTime:|,EndTime:|,Comment:200|,tres-per-job:100|,tres-per-node:100|,MinMemory:|,TimeLimit:|"
-        fields += ",Partition:|,WorkDir:500|,NodeList:"
+        fields += ",Partition:|,WorkDir:500|,NodeList:|,NumCPUs:"
         done = self.run("squeue", "--noheader", f"--states={states}", f"--Format={fields}")
         rows = []
         for line in done.stdout.splitlines():
@@ -218,6 +218,7 @@ class Cluster:
                 "partition",
                 "folder",
                 "nodes",
+                "cores",
             )
             rows.append(dict(zip(names, (v.strip() for v in line.split("|")), strict=True)))
             for key in ("start", "end"):

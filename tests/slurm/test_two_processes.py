@@ -10,7 +10,7 @@ import pytest
 from prefix_rft.io import read_json, read_jsonl
 
 RUN = "sft"  # without sampling, so that a rounding error stays one
-STEPS = {"epochs": 2, "steps": None, "minibatch_prompts": None, "checkpoint": {"every": 1000}}
+STEPS = {"epochs": 2, "steps": None, "minibatch_prompts": None, "checkpoint": {"every": 1000}, "device": "auto"}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("deepspeed") is None, reason="DeepSpeed is not installed")
@@ -20,9 +20,8 @@ def test_two_processes_train_like_one_and_resume(trained, clusters, nodes):
     flow.configure(RUN, **STEPS)
     reference = flow.train_here(RUN)
     flow.configure(RUN, **STEPS, parallel={"nodes": nodes, "processes_per_node": 2 // nodes, "zero": 2})
-    # the run computes on CPUs (gloo); the GPUs show that Slurm gives each node its own
-    gpus = "train:gres='gpu:1'" if nodes == 2 else "train:gpu=2"
-    flow.start(flow.target(RUN), "--set-resources", gpus, "train:cpus_per_gpu=2")
+    # a run that may use GPUs asks for them; here it computes on CPUs (gloo), as Slurm's GPUs are pretended ones
+    flow.start(flow.target(RUN), "--set-resources", "train:cpus_per_gpu=2")
 
     def attempt(number):
         jobs = flow.jobs()
@@ -36,6 +35,7 @@ def test_two_processes_train_like_one_and_resume(trained, clusters, nodes):
     job = flow.wait(lambda: flow.steps_done(RUN) >= 3 and attempt(1), 400, "three steps of the first attempt")
     got = (job["nodes"], job["gres"] if nodes == 2 else job["gpus"])
     assert got == (("n[1-2]", "gres:gpu:1") if nodes == 2 else ("n1", "gres:gpu:2"))
+    assert job["cores"] == "4"  # cpus_per_gpu for each GPU, on several nodes as well
     assert len(flow.trainers()) == 2
     flow.cluster.run("scancel", "--signal=USR1", job["id"])
     saved = flow.wait(lambda: re.search(r"signal 10: saved at step (\d+)", flow.log(RUN)), 120, "a checkpoint")

@@ -85,8 +85,7 @@ rule train_grid:
         ENVIRONMENT
     threads: 1
     resources:
-        **TRAINING,
-        **demand("train"),
+        **training("train_grid"),
     params:
         launcher=launcher,
         override=run_flags,

@@ -13,8 +13,11 @@ rule benchmark_problems:
         f"{RESULTS}/logs/benchmark_problems.{{benchmark}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/benchmark_problems.{{benchmark}}.tsv"
+    retries: RETRIES
     conda:
         ENVIRONMENT
+    resources:
+        **demand("benchmark_problems"),
     params:
         override=OVERRIDE_FLAG,
         version=benchmark_version,

@@ -12,13 +12,16 @@ sys.path[:0] = [str(ROOT), str(ROOT / "workflow")]
 # `.venv/bin/snakemake` works without activating: jobs find the python that runs snakemake, on a cluster's nodes too
 os.environ.update(PATH=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
 
+from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
+
 from prefix_rft.ablations import PREFIX
 from prefix_rft.benchmarks import entry_hash, scoring_hash
 from prefix_rft.claim_list import FURTHER, runs_asked
 from prefix_rft.config import parents, resolve
 from prefix_rft.errors import UserError
 from prefix_rft.published import beside_figure
-from launch import launcher as launch_prefix, resources as launch_resources
+from launch import launcher as launch_prefix, resources as launch_resources, warning as launch_warning
 from scripts import pass_warning
 from settings import (
     FIGURES,
@@ -97,10 +100,20 @@ wildcard_constraints:
     lr="[0-9.e+-]+",
 
 
+def jobs_of_this_python():
+    """rule:name of what is going to run; nothing with conda, where jobs have a Python of their own."""
+    if DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method:
+        return []
+    jobs = [(job.rule.name, job.wildcards_dict) for job in workflow.dag.needrun_jobs()]
+    names = ("kind", "run", "teacher", "base", "demos")
+    return sorted({f"{rule}:{next((w[k] for k in names if k in w), '')}" for rule, w in jobs})
+
+
 def check_configuration():
-    """Once, before the first job: every configuration of the preset, and whether the results folder is of this version."""
+    """Once, before the first job: every configuration of the preset, the packages that its jobs need, and whether the results folder
+    is of this version."""
     command = [sys.executable, "-m", "prefix_rft", "check", "--preset-dir", S.folder, "--results", RESULTS]
-    if subprocess.run(command + OVERRIDE_FLAG.split()).returncode:
+    if subprocess.run([*command, *OVERRIDE_FLAG.split(), "--jobs", *jobs_of_this_python()]).returncode:
         sys.exit(2)
 
 
@@ -239,12 +252,30 @@ def launcher(wildcards):
     return launch_prefix(S.run(wildcards.run))
 
 
-def asks_for(resource):
-    return lambda wildcards: launch_resources(S.run(wildcards.run))[resource]
+def cpus_per_gpu(rule):
+    """What the profile (or --set-resources) says for a rule; without, one core a GPU."""
+    given = workflow.resource_settings.overwrite_resources.get(rule) or {}
+    if "cpus_per_gpu" not in given:
+        return 1
+    try:
+        return int(getattr(given["cpus_per_gpu"], "value", given["cpus_per_gpu"]))
+    except (TypeError, ValueError):
+        raise WorkflowError(f"cpus_per_gpu of rule {rule}: must be a plain number where a job has several nodes")
 
 
-# what a training job asks a cluster for, as its section `parallel` and its device want it
-TRAINING = {name: asks_for(name) for name in ("nodes", "gpu", "gres", "tasks", "tasks_per_gpu", "mpi")}
+def training(rule):
+    """What a training job asks a cluster for, as its section `parallel` and its device want it, and Slurm's warning before the limit."""
+
+    def asks_for(resource):
+        def value(wildcards):
+            run = S.run(wildcards.run)
+            return launch_resources(run, cpus_per_gpu(rule) if run.parallel.nodes > 1 else 1)[resource]
+
+        return value
+
+    names = ("nodes", "gpu", "gres", "tasks", "tasks_per_gpu", "mpi", "cpus_per_task")
+    seconds = S.resources.get("train", {}).get("warning", 300)
+    return {**{name: asks_for(name) for name in names}, "slurm_extra": launch_warning(seconds), **demand("train")}
 
 
 def demand(rule):
@@ -253,7 +284,7 @@ def demand(rule):
     def times_attempt(value):
         return lambda wildcards, attempt: value * attempt
 
-    return {name: times_attempt(value) for name, value in S.resources.get(rule, {}).items()}
+    return {name: times_attempt(value) for name, value in S.resources.get(rule, {}).items() if name != "warning"}
 
 
 def engine_gpus(values):

@@ -13,8 +13,11 @@ rule contamination:
         f"{RESULTS}/logs/contamination.log",
     benchmark:
         f"{RESULTS}/benchmarks/contamination.tsv"
+    retries: RETRIES
     conda:
         ENVIRONMENT
+    resources:
+        **demand("contamination"),
     params:
         override=OVERRIDE_FLAG,
         versions=clear_versions(),
@@ -38,8 +41,11 @@ rule problems:
         f"{RESULTS}/logs/problems.log",
     benchmark:
         f"{RESULTS}/benchmarks/problems.tsv"
+    retries: RETRIES
     conda:
         ENVIRONMENT
+    resources:
+        **demand("problems"),
     params:
         override=OVERRIDE_FLAG,
         out=subpath(output.report, parent=True),
@@ -62,8 +68,11 @@ rule subset:
         f"{RESULTS}/logs/subset.{{subset}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/subset.{{subset}}.tsv"
+    retries: RETRIES
     conda:
         ENVIRONMENT
+    resources:
+        **demand("subset"),
     params:
         override=OVERRIDE_FLAG,
         data=subpath(input.data, parent=True),
@@ -85,6 +94,7 @@ rule base:
         f"{RESULTS}/logs/base.{{base}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/base.{{base}}.tsv"
+    retries: RETRIES
     conda:
         ENVIRONMENT
     resources:

@@ -50,8 +50,11 @@ rule demonstrations:
         f"{RESULTS}/logs/demos.{{demos}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/demos.{{demos}}.tsv"
+    retries: RETRIES
     conda:
         ENVIRONMENT
+    resources:
+        **demand("demonstrations"),
     params:
         override=OVERRIDE_FLAG,
         data=subpath(input.data, parent=True),

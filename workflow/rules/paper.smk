@@ -25,8 +25,7 @@ rule replay:
         ENVIRONMENT
     threads: 1
     resources:
-        **TRAINING,
-        **demand("train"),
+        **training("replay"),
     params:
         launcher=launcher,
         override=run_flags,
@@ -68,7 +67,8 @@ if KEEPING:
 
 
 rule probe:
-    """Likelihood of demonstrations and success rates of every snapshot, on a fixed subset of the training problems."""
+    """Likelihood of demonstrations and success rates of every snapshot, on a fixed subset of the training problems. A killed job
+    goes on with the snapshot that it was at."""
     input:
         config=f"{SETUP}/probe.yaml",
         override=OVERRIDE,
@@ -86,6 +86,7 @@ rule probe:
         f"{RESULTS}/logs/probe.{{run}}.seed{{seed}}.log",
     benchmark:
         f"{RESULTS}/benchmarks/probe.{{run}}.seed{{seed}}.tsv"
+    retries: RETRIES
     conda:
         ENVIRONMENT
     threads: 1
@@ -96,10 +97,12 @@ rule probe:
         override=OVERRIDE_FLAG,
         data=subpath(input.data, parent=True),
         replay=subpath(input.replay, parent=True),
+        checkpoints=f"{RESULTS}/checkpoints/probe/{{run}}/seed{{seed}}",
         out=subpath(output.table, parent=True),
     shell:
         "python -m prefix_rft probe --config {input.config} {params.override} --run {wildcards.run} --seed {wildcards.seed}"
-        " --data {params.data} --replay {params.replay} --record {input.record} --out {params.out} > {log} 2>&1"
+        " --data {params.data} --replay {params.replay} --record {input.record}"
+        " --checkpoints {params.checkpoints} --out {params.out} > {log} 2>&1"
 
 
 rule sample_base:

@@ -24,8 +24,7 @@ rule train:
         ENVIRONMENT
     threads: 1
     resources:
-        **TRAINING,
-        **demand("train"),
+        **training("train"),
     params:
         launcher=launcher,
         override=run_flags,

@@ -1,0 +1,56 @@
+"""Packages that a preset's jobs need are looked for before the first job."""
+
+import importlib.util
+
+import pytest
+
+from prefix_rft import check
+from prefix_rft.errors import UserError
+from tests.conftest import ROOT, run
+
+PAPER = ROOT / "config/paper-7b"
+SMOKE = str(PAPER / "smoke.yaml")
+
+
+def packages(folder, override, *jobs):
+    return {package for job in jobs for package, _ in check.needed(folder, override, *job.split(":"))}
+
+
+def test_what_jobs_of_the_paper_presets_need(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert packages(PAPER, None, "train:sft") == {"deepspeed"}
+    assert packages(PAPER, None, "train:rft") == packages(PAPER, None, "replay:rft") == {"deepspeed", "vllm"}
+    sampling = ("evaluate_on_benchmark:eval", "evaluate_base_on_benchmark:pass_at_k", "teach:r1_distill", "probe:rft")
+    assert packages(PAPER, None, *sampling) == {"vllm"}
+    assert packages(PAPER, None, "problems:", "contamination:", "benchmark_problems:") == {"datasets"}
+    assert packages(PAPER, None, "base:base") == {"huggingface_hub"}
+    assert packages(PAPER, None, "demonstrations:r1") == {"py3langid"}
+    assert packages(PAPER, None, "gather:eval", "tables_main:", "demonstrations:r1_distill") == set()
+    # nothing of these on a CPU, in a few steps; data still come from the (local) hub
+    assert packages(PAPER, SMOKE, "train:rft", "train:sft", *sampling) == set()
+    assert packages(PAPER, SMOKE, "problems:") == {"datasets"}
+    tiny = ROOT / "config/tiny"
+    assert not packages(
+        tiny, None, "problems:", "base:base", "train:rft", "evaluate:rft", "sample_base:base", "probe:rft"
+    )
+
+
+def test_missing_packages_are_named_in_one_line(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("deepspeed", "vllm") else object())
+    with pytest.raises(UserError) as e:
+        check.check_packages(PAPER, None, ["train:prefix_rft", "train:sft", "problems:", "teach:r1_distill"])
+    message = str(e.value)
+    assert "deepspeed (parallel.zero = 3 of run prefix_rft; make gpu" in message and "\n" not in message
+    assert "vllm (rollout.engine = 'vllm' of run prefix_rft; make gpu" in message and "datasets" not in message
+    check.check_packages(PAPER, None, ["problems:", "base:base"])
+    check.check_packages(PAPER, SMOKE, ["train:prefix_rft", "teach:r1_distill"])
+
+
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed")
+def test_graph_without_vllm_ends_before_its_first_job(copy):
+    run("snakemake -n --cores 1 --config preset=paper-7b", copy)  # a plan needs nothing
+    text = run("snakemake --cores 1 --config preset=paper-7b", copy, fails=True)
+    errors = [line for line in text.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and "vllm (engine = 'vllm' of config/paper-7b/setup/benchmarks.yaml" in errors[0], text
+    assert not (copy / "results").exists()
