@@ -166,6 +166,12 @@ class Run:
         None, "probability that a verdict in training is turned round, for an ablation; unset: 0", ge=0, le=1
     )
     checkpoint: Checkpoint = opt(Checkpoint(), "when the run saves itself")
+    head_chunk: int = opt(
+        1 << 24,
+        "logits held at once, 4 bytes each, where log-probs are made; changes memory and speed only; its best value on a GPU is unmeasured",
+        ge=1,
+        identity=False,
+    )
     part_norms_every: int = opt(
         1, "steps between logged gradient norms of prefix part and rollout part; 0: never", ge=0
     )

@@ -14,7 +14,6 @@ import os
 from pathlib import Path
 
 from .errors import UserError
-from .logprobs import CHUNK_ELEMENTS
 from .shapes import Shape, of_folder
 
 GIB = 2**30
@@ -92,7 +91,7 @@ def training(run, shape: Shape, method, device="cuda", longest=None) -> dict[str
     checkpointing = bool(parallel and parallel.activation_checkpointing)
     out["activations"] = activation_bytes(shape, tokens, half, flat, checkpointing, bool(stage))
     out["hidden states and logits"] = (
-        4 * 4 * min(CHUNK_ELEMENTS, tokens * shape.vocabulary) + 3 * 4 * tokens * shape.width
+        4 * 4 * min(run.head_chunk, tokens * shape.vocabulary) + 3 * 4 * tokens * shape.width
     )
     out["gradient of the output head"] = 4 * shape.embedding
     out["libraries"] = OVERHEAD[device]

@@ -117,8 +117,9 @@ def test_packing_wastes_less_than_two_percent(sequences, budget):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_log_probs_and_entropies_of_a_large_vocabulary_fit_in_memory(root):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_log_probs_and_entropies_of_a_large_vocabulary_fit_in_memory(root, dtype):
     """8,192 tokens, 151,936 words, width 1,536, forward and backward: 4.6 GiB of logits are never held."""
-    line = [sys.executable, str(root / "scripts/measure_logprobs.py")]
+    line = [sys.executable, str(root / "scripts/measure_logprobs.py"), "--dtype", dtype]
     found = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
     assert found["above_mib"] < 1536 < found["whole_logits_mib"]
