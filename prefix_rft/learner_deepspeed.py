@@ -9,8 +9,8 @@ process:
 * Ranks have different numbers of micro-batches, but ZeRO exchanges weights (3) and gradients (2, 3) in each of them: a rank that has
   finished goes on with micro-batches without a token until all have.
 * The optimizer's numbers stay fp32 and so does what ranks add up: with `dtype: bfloat16` the weights of the forward pass are a copy in
-  bfloat16 of fp32 ones that the optimizer owns, gradients are accumulated and reduced in fp32, the logits are fp32 (products of bfloat16, summed and
-  kept in fp32), and so are log-probs.
+  bfloat16 of fp32 ones that the optimizer owns, gradients are accumulated and reduced in fp32, logits and log-probs are
+  fp32 (products of bfloat16 that are never rounded).
 
 A checkpoint holds whole fp32 weights and moments under the names of the plain learner, so it fits any number of ranks and any stage;
 rank 0 holds and writes it (12 bytes a parameter).

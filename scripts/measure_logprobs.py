@@ -1,7 +1,8 @@
 """Memory of log-probs and entropies: python scripts/measure_logprobs.py [--tokens 8192] [--vocabulary 151936] [--width 1536]
 
-One forward and one backward pass in fp32, or of weights and states in bfloat16 (--dtype), in this process, which does nothing else. Prints one JSON object; above_mib is the peak of
-resident memory less what was resident before, with weights and hidden states in place, less the gradients of both.
+One forward and one backward pass in fp32, or of weights and states in bfloat16 (--dtype), in this process, which does nothing else.
+Prints one JSON object; above_mib is the peak of resident memory less what was resident before, with weights and hidden
+states in place, less the gradients of both.
 """
 
 import argparse
@@ -41,7 +42,9 @@ def main():
     targets = torch.randint(0, args.vocabulary, (args.tokens,))
     # a first small pass, so that what libraries load is counted as resident before
     small = torch.nn.Linear(8, 16, dtype=dtype)
-    logp, entropy = logprobs(torch.randn(4, 8, dtype=dtype, requires_grad=True), small, targets[:4] % 16, with_entropy=True)
+    logp, entropy = logprobs(
+        torch.randn(4, 8, dtype=dtype, requires_grad=True), small, targets[:4] % 16, with_entropy=True
+    )
     (logp.sum() + entropy.sum()).backward()
     before, start = resident_mib(), time.perf_counter()
     logp, entropy = logprobs(hidden, head, targets, with_entropy=not args.no_entropy)
