@@ -133,6 +133,28 @@ def test_an_engine_on_old_weights_is_caught_however_small_the_steps(dtype, bound
     assert 15 <= steps <= 30  # 20 of them are the bound
 
 
+def test_an_engine_gets_nothing_of_torchrun_and_its_model_one_name(tmp_path, monkeypatch):
+    """vLLM's cache of compiled code hashes the model's name: the same configuration has the same in every folder, another one another."""
+    names = []
+    for folder, changes in (("a", {}), ("b", {}), ("c", {"hidden_size": 24})):
+        (tmp_path / folder).mkdir()
+        names.append(vllm.save_config(small_model(**changes).config, tmp_path / folder))
+        assert (tmp_path / folder / names[-1] / "config.json").exists()
+    assert names[0] == names[1] != names[2]
+    told = "RANK LOCAL_RANK WORLD_SIZE GROUP_RANK GROUP_WORLD_SIZE ROLE_RANK ROLE_NAME MASTER_PORT TORCHELASTIC_USE_AGENT_STORE"
+    for key in told.split():
+        monkeypatch.setenv(key, "1")
+    (tmp_path / "show").write_text("#!/bin/sh\nenv; pwd\n")
+    (tmp_path / "show").chmod(0o755)
+    monkeypatch.setattr(vllm.sys, "executable", str(tmp_path / "show"))
+    with open(tmp_path / "weights", "wb") as weights:
+        process = vllm.Process(0, weights.fileno(), tmp_path, None)
+        process.process.wait(60)
+    seen = process.log.read_text().splitlines()
+    assert seen[-1] == str(tmp_path) and any(s.startswith("VLLM_NO_USAGE_STATS=") for s in seen)
+    assert not {s.partition("=")[0] for s in seen} & set(told.split())
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_compiled_kernels_are_the_plain_ones(monkeypatch, name):
     """The numba kernels and their oracle in PyTorch decode the same tokens with the same log-probs."""
