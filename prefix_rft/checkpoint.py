@@ -57,6 +57,14 @@ def load(path, mmap=False):
     return torch.load(path / "state.pt", map_location="cpu", weights_only=True, mmap=mmap)
 
 
+def cuda_rng(saved, device):
+    """The generator's state for GPU number `device`, or None. saved: that of the GPU which saved, None without one; in older checkpoints
+    a list, one for each GPU that was visible, and now there may be fewer or more."""
+    if isinstance(saved, list):
+        return saved[min(device, len(saved) - 1)] if saved else None
+    return saved
+
+
 def refuse_other(path, saved, wanted):
     """`UserError` at the first field in which two identities differ."""
     old, new = dict(_flat(saved)), dict(_flat(wanted))

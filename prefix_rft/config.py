@@ -88,6 +88,10 @@ class Rollout:
     )
 
     def __post_init__(self):
+        if self.engine != "vllm" and self.vllm is not None:
+            raise ValueError(
+                f"vllm: this section has no effect with engine: {self.engine}; leave it out, or set engine to vllm"
+            )
         if self.engine == "vllm" and self.old_logprobs == "sampler":
             raise ValueError(
                 "old_logprobs: sampler goes with engine native only: vLLM's log-probs come from other kernels, and it gives no entropies"
@@ -166,6 +170,12 @@ class Run:
         None, "probability that a verdict in training is turned round, for an ablation; unset: 0", ge=0, le=1
     )
     checkpoint: Checkpoint = opt(Checkpoint(), "when the run saves itself")
+    head_chunk: int = opt(
+        1 << 24,
+        "logits held at once, 4 bytes each, where log-probs are made; changes memory and speed only; its best value on a GPU is unmeasured",
+        ge=1,
+        identity=False,
+    )
     part_norms_every: int = opt(
         1, "steps between logged gradient norms of prefix part and rollout part; 0: never", ge=0
     )
@@ -179,6 +189,7 @@ class Run:
 
     def __post_init__(self):
         self._check_parallel()
+        self._check_vllm()
         if (self.steps is None) == (self.epochs is None):
             raise ValueError("steps, epochs: exactly one of them must be given")
         if self.epochs is not None and self.method != "sft":
@@ -189,6 +200,21 @@ class Run:
             mini = self.minibatch_prompts or self.batch_prompts
             if self.batch_prompts % mini:
                 raise ValueError(f"minibatch_prompts: {mini} does not divide batch_prompts = {self.batch_prompts}")
+
+    def _check_vllm(self):
+        options, processes = self.rollout and self.rollout.vllm, self.parallel.processes_per_node
+        if not options:
+            return
+        each, engines = options.tensor_parallel, options.data_parallel
+        if processes > 1 and each * engines > 1:
+            raise ValueError(
+                f"rollout.vllm: tensor_parallel x data_parallel = {each} x {engines} does not go with parallel.processes_per_node ="
+                f" {processes}: each process has one engine, on its own GPU; set both to 1"
+            )
+        if options.sleep and self.device == "cpu":
+            raise ValueError(
+                "rollout.vllm.sleep: True does not go with device: cpu: engines can only sleep on GPUs; set it to false"
+            )
 
     def _check_parallel(self):
         p = self.parallel

@@ -272,6 +272,7 @@ class Preset:
             ) * shape.cache_bytes(size)
         else:
             need = size * shape.parameters / parallel + options.kv_cache_gib * GIB
+            need += memory.vllm_work_bytes(shape, config.max_rows)
         need += memory.OVERHEAD["cuda"]
         return Job(what, parallel * spread, seconds, sampled=rows * mean, disk=rows * mean * SAMPLE_BYTES, memory=need)
 

@@ -181,6 +181,16 @@ def _quietly(work):
         pass
 
 
+def refuse_too_few_gpus(processes, gpus, where):
+    """`UserError` where processes of a machine would have no GPU of their own."""
+    if processes > gpus:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES", "unset")
+        raise UserError(
+            f"{where}: key 'parallel.processes_per_node' = {processes}: each process takes a GPU, and {socket.gethostname()} shows {gpus}"
+            f" (CUDA_VISIBLE_DEVICES: {visible}); set it to {gpus}, or ask for more GPUs"
+        )
+
+
 def start(parallel, device, where):
     """The `Ranks` of this process. parallel: section of the run; where: the file that it stands in, for errors.
 
@@ -221,6 +231,7 @@ def start(parallel, device, where):
     limit = timedelta(seconds=seconds) + MARGIN
     local = int(os.environ["LOCAL_RANK"])
     if device == "cuda":
+        refuse_too_few_gpus(parallel.processes_per_node, torch.cuda.device_count(), where)
         torch.cuda.set_device(local)
     try:
         store, rank, world = next(iter(dist.rendezvous("env://", timeout=timedelta(seconds=seconds))))

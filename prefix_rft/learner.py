@@ -107,7 +107,8 @@ class Learner:
     def _logprobs(self, micro, with_entropy, forward=None):
         forward = forward or self.forward
         head = forward.model.get_output_embeddings()
-        return logprobs(forward.hidden(micro), head, micro.targets, self.temperature, with_entropy)
+        states, chunk = forward.hidden(micro), self.run.head_chunk
+        return logprobs(states, head, micro.targets, self.temperature, with_entropy, chunk)
 
     def _micro(self, episodes, forward=None):
         return (forward or self.forward).micro_batches(

@@ -9,7 +9,8 @@ process:
 * Ranks have different numbers of micro-batches, but ZeRO exchanges weights (3) and gradients (2, 3) in each of them: a rank that has
   finished goes on with micro-batches without a token until all have.
 * The optimizer's numbers stay fp32 and so does what ranks add up: with `dtype: bfloat16` the weights of the forward pass are a copy in
-  bfloat16 of fp32 ones that the optimizer owns, gradients are accumulated and reduced in fp32, log-probs are made from fp32 logits.
+  bfloat16 of fp32 ones that the optimizer owns, gradients are accumulated and reduced in fp32, logits and log-probs are
+  fp32 (products of bfloat16 that are never rounded).
 
 A checkpoint holds whole fp32 weights and moments under the names of the plain learner, so it fits any number of ranks and any stage;
 rank 0 holds and writes it (12 bytes a parameter).
@@ -35,21 +36,22 @@ RUN, FURTHER = "run", "further"  # the two AdamW
 class _Head(torch.nn.Module):
     """Log-probs and entropies from hidden states. A module, because ZeRO-3 fetches weights at the doors of modules."""
 
-    def __init__(self, head, temperature):
+    def __init__(self, head, temperature, chunk):
         super().__init__()
-        self._head, self.temperature = [head], temperature  # in a list: the module belongs to the model
+        self.temperature, self.chunk = temperature, chunk
+        self._head = [head]  # in a list: the module belongs to the model
 
     def forward(self, hidden, targets, with_entropy):
-        return logprobs(hidden, self._head[0], targets, self.temperature, with_entropy)
+        return logprobs(hidden, self._head[0], targets, self.temperature, with_entropy, self.chunk)
 
 
 class _Pass(torch.nn.Module):
     """From a micro-batch to log-probs and entropies in one `forward`, as DeepSpeed wants it."""
 
-    def __init__(self, forward, temperature):
+    def __init__(self, forward, temperature, chunk):
         super().__init__()
         self.model, self._forward = forward.model, forward
-        self.head = _Head(forward.model.get_output_embeddings(), temperature)
+        self.head = _Head(forward.model.get_output_embeddings(), temperature, chunk)
 
     def forward(self, micro, with_entropy):
         return self.head(self._forward.hidden(micro), micro.targets, with_entropy)
@@ -70,7 +72,7 @@ class DeepSpeedLearner(Learner):
         self.groups = self.optimizer.state_dict()["param_groups"]  # of a plain AdamW: what checkpoints have
         # DeepSpeed makes its fp32 weights of those in bfloat16, which would round a model that was trained in fp32
         exact = [p.detach().cpu().clone() for _, p in self.ordered] if run.dtype == "bfloat16" else []
-        inner = _Pass(self.forward, self.temperature)
+        inner = _Pass(self.forward, self.temperature, run.head_chunk)
         if self.stage == 3:
             deepspeed.zero.register_external_parameter(inner.head, self.model.get_output_embeddings().weight)
         self.engine, *_ = deepspeed.initialize(

@@ -1,23 +1,41 @@
 """Log-probs and entropies of response tokens without ever holding [tokens x vocabulary].
 
 The logits of a chunk of tokens are made, used and dropped; the backward pass makes them again. Memory above the hidden
-states is one chunk: `CHUNK_ELEMENTS` floats, whatever the vocabulary.
+states is one chunk: `head_chunk` floats (a run's key), whatever the vocabulary.
 """
 
 import torch
 
-CHUNK_ELEMENTS = 1 << 24  # logits held at once (64 MiB in fp32)
+from .config import Run
+
+CHUNK_ELEMENTS = Run.head_chunk  # logits held at once where the caller does not say
+UPCAST = 1 << 22  # of bfloat16 weights made fp32 at once, without a GPU
 
 
 def _logits(hidden, weight, bias, temperature):
-    logits = torch.nn.functional.linear(hidden, weight, bias).float()  # fp32: bf16 log-probs are too coarse for a ratio
+    """[T, vocabulary] in fp32: log-probs of rounded logits are too coarse for a ratio. Of bfloat16 (ZeRO's weights and states) the products
+    are summed and kept in fp32, never rounded."""
+    if weight.dtype not in (torch.bfloat16, torch.float16):
+        logits = torch.nn.functional.linear(hidden, weight, bias).float()
+    else:
+        if (
+            hidden.is_cuda
+        ):  # no other device has this product; it has no gradient, and the backward pass below needs none
+            logits = torch.mm(hidden, weight.t(), out_dtype=torch.float32)
+        else:
+            logits = torch.empty(len(hidden), len(weight), dtype=torch.float32, device=hidden.device)
+            wide, rows = hidden.float(), max(1, UPCAST // weight.shape[1])
+            for s in range(0, len(weight), rows):
+                logits[:, s : s + rows] = wide @ weight[s : s + rows].float().t()
+        if bias is not None:
+            logits += bias.float()
     return logits if temperature == 1.0 else logits / temperature
 
 
 class _LogProbEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, temperature, with_entropy):
-        chunk = max(1, CHUNK_ELEMENTS // weight.shape[0])
+    def forward(ctx, hidden, weight, bias, targets, temperature, with_entropy, chunk_elements):
+        chunk = max(1, chunk_elements // weight.shape[0])
         logp = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
         entropy = torch.empty_like(logp) if with_entropy else torch.empty(0, device=hidden.device)
         for s in range(0, len(targets), chunk):
@@ -58,10 +76,11 @@ class _LogProbEntropy(torch.autograd.Function):
             None,
             None,
             None,
+            None,
         )
 
 
-def logprobs(hidden, head, targets, temperature=1.0, with_entropy=False):
+def logprobs(hidden, head, targets, temperature=1.0, with_entropy=False, chunk=CHUNK_ELEMENTS):
     """hidden [T, width], head a `torch.nn.Linear` to the vocabulary, targets [T] -> (log-probs [T], entropies [T] or
-    an empty tensor), fp32, both differentiable; entropy in nats, of the distribution at `temperature`."""
-    return _LogProbEntropy.apply(hidden, head.weight, head.bias, targets, temperature, with_entropy)
+    an empty tensor), fp32, both differentiable; entropy in nats, of the distribution at `temperature`. chunk: logits held at once."""
+    return _LogProbEntropy.apply(hidden, head.weight, head.bias, targets, temperature, with_entropy, chunk)

@@ -7,18 +7,20 @@ The parts are those of learner.py and of the rollout engines. Element sizes are 
                      Spread over the ranks are from stage 1 the optimizer's, from 2 the gradients, from 3 the weights
     the method       the frozen first model 4 (a KL penalty), a second AdamW 8 (ReLIFT), gradients of the prefix part by themselves 8
 
-and activations of one micro-batch, a chunk of logits, the rollout engine's copy of the weights and its cache.
+and activations of one micro-batch, a chunk of logits, the rollout engine's copy of the weights and its cache. Counted are three moments:
+the update, the sampling, and the hand-over of the weights, for which ZeRO 3 gathers them whole.
 """
 
 import os
 from pathlib import Path
 
 from .errors import UserError
-from .logprobs import CHUNK_ELEMENTS
+from .rollout.vllm import BATCHED
 from .shapes import Shape, of_folder
 
 GIB = 2**30
 BUCKET = 200_000_000  # numbers that ZeRO exchanges at once, in fp32
+LIVE = 1_000_000_000  # weights that ZeRO 3 has gathered at once in a pass (DeepSpeed's max_live_parameters)
 OVERHEAD = {"cpu": 0.65 * GIB, "cuda": 1.5 * GIB}  # libraries, and on a GPU what kernels and a fragmented pool take
 PROMPT = 512  # tokens, where the data are not known
 
@@ -43,6 +45,12 @@ def activation_bytes(shape: Shape, tokens: int, half: bool, flat: bool, checkpoi
     return tokens * shape.layers * (norms + products)
 
 
+def vllm_work_bytes(shape: Shape, rows: int) -> float:
+    """What vLLM's profiling pass takes and its process keeps: a layer of `BATCHED` tokens in bfloat16 (two states, qkv, gate and up, their
+    product), and for each row that is decoded at once logits in fp32 and what sampling makes of them (log-probs, probabilities, noise)."""
+    return 2 * max(BATCHED, rows) * (2 * shape.width + shape.qkv + 3 * shape.mlp) + 4 * 4 * rows * shape.vocabulary
+
+
 def flags_of(run, method):
     """(copies of gradients kept beside the others, whether there is a frozen first model, a second AdamW)."""
     parts = 2 if method.uses_demos and method.samples and run.part_norms_every else 0
@@ -52,7 +60,8 @@ def flags_of(run, method):
 
 
 def training(run, shape: Shape, method, device="cuda", longest=None) -> dict[str, float]:
-    """{part: bytes} of one process at the peak of an update; the keys beginning with "rollout" are those of the sampling instead.
+    """{part: bytes} of one process at the peak of an update; the keys beginning with "rollout" are those of the sampling instead, those
+    beginning with "sync" those of the hand-over of weights.
 
     longest: tokens of the longest prompt and response together; unset: the response limit and some more.
     """
@@ -66,14 +75,20 @@ def training(run, shape: Shape, method, device="cuda", longest=None) -> dict[str
     def share(stage_of_it):
         return ranks if stage is not None and stage >= stage_of_it else 1
 
+    # ZeRO 3, and ZeRO 1 in bfloat16, have one buffer for the gradients, which stays
+    gradient = "buffer of gradients" if stage == 3 or (stage == 1 and half) else "gradients"
+    size = 2 if half and stage else 4
     out = {
-        "weights": (2 if half and stage else 4) * p / share(3),
-        "gradients": 4 * p / share(2),
+        "weights": size * p / share(3),
+        gradient: 4 * p / share(2),
         "AdamW": 8 * p / share(1),
     }
     if stage:
         out["fp32 weights of ZeRO"] = 4 * p / ranks
         out["exchange buffers"] = 2 * 4 * min(BUCKET, p)
+    if stage == 3:
+        out["gathered weights"] = size * min(LIVE, p)
+        out["sync: gathered weights"] = size * p
     elif half:
         out["bfloat16 copy of the weights"] = 2 * p
     if gradients and not stage:
@@ -92,7 +107,7 @@ def training(run, shape: Shape, method, device="cuda", longest=None) -> dict[str
     checkpointing = bool(parallel and parallel.activation_checkpointing)
     out["activations"] = activation_bytes(shape, tokens, half, flat, checkpointing, bool(stage))
     out["hidden states and logits"] = (
-        4 * 4 * min(CHUNK_ELEMENTS, tokens * shape.vocabulary) + 3 * 4 * tokens * shape.width
+        4 * 4 * min(run.head_chunk, tokens * shape.vocabulary) + 3 * 4 * tokens * shape.width
     )
     out["gradient of the output head"] = 4 * shape.embedding
     out["libraries"] = OVERHEAD[device]
@@ -104,23 +119,30 @@ def training(run, shape: Shape, method, device="cuda", longest=None) -> dict[str
             rows = min(rows, run.rollout.max_rows)
             out["rollout: cache"] = rows * longest * shape.cache_bytes(size)
             out["rollout: logits"] = 3 * 4 * rows * shape.vocabulary
-        else:  # a process of its own with bfloat16 weights and the cache that it is given; asleep it gives both up
+        else:  # a process of its own with weights in the run's dtype and the cache that it is given; asleep it gives both up
             options = run.rollout.vllm
             place = "rollout" if options and options.sleep else "engine"
             cache = options.kv_cache_gib if options else 4.0
-            out[f"{place}: weights of vLLM"] = 2 * p
+            out[f"{place}: weights of vLLM"] = (2 if half else 4) * p / (options.tensor_parallel if options else 1)
             out[f"{place}: cache of vLLM"] = cache * GIB
+            out["engine: work space of vLLM"] = vllm_work_bytes(shape, run.rollout.max_rows)
             out["engine: libraries"] = OVERHEAD[device]
+    if not (run.rollout and method.samples):
+        out.pop("sync: gathered weights", None)
     return out
 
 
 def peak(parts: dict[str, float]) -> float:
-    """Bytes at the worse of the two moments: the update, or the sampling, which needs neither gradients nor activations."""
+    """Bytes at the worst of three moments: the update; the sampling, which needs neither gradients nor activations; the hand-over of the
+    weights, for which they are gathered while the engine has not woken up (it has, where it never sleeps)."""
     sampling = {k: v for k, v in parts.items() if k.startswith("rollout")}
-    update = {k: v for k, v in parts.items() if k not in sampling}
-    freed = ("gradients", "activations", "hidden states", "gradient of", "bfloat16 copy", "exchange")
+    sync = {k: v for k, v in parts.items() if k.startswith("sync")}
+    update = {k: v for k, v in parts.items() if k not in sampling and k not in sync}
+    # ZeRO 3 holds on to its exchange buffers
+    exchange = () if sync else ("exchange",)
+    freed = ("gradients", "activations", "hidden states", "gradient of", "bfloat16 copy", "gathered", *exchange)
     kept = sum(v for k, v in update.items() if not k.startswith(freed))
-    return max(sum(update.values()), kept + sum(sampling.values()))
+    return max(sum(update.values()), kept + sum(sampling.values()), kept + sum(sync.values()))
 
 
 TOKEN = 60  # bytes of main memory that a token of a demonstration takes while it is read, as a number of Python's

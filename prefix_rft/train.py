@@ -128,7 +128,7 @@ class Trainer:
         self.model = self.learner.model
         self.engine = None
         if self.method.samples:
-            with self.ranks.phase("start of the rollout engine"), self.learner.full_weights():
+            with self.ranks.phase("start of the rollout engine"):
                 self.engine = self.make_engine()
         wanted = run.rollout.old_logprobs if run.rollout else None
         exact = self.engine is not None and self.engine.exact and run.dtype == "float32"
@@ -156,6 +156,7 @@ class Trainer:
             dtype=run.dtype,
             longest=max(len(p.prompt) for p in self.problems) + run.rollout.max_response,
             probe=example.prompt + (example.demos[0].ids if example.demos else []),
+            whole=self.learner.full_weights,
         )
 
     def step(self, t, verifier):
@@ -194,8 +195,8 @@ class Trainer:
                 further.append(self.learner.further_update(batch, ce_streams(batch)))
         clock.append(time.perf_counter())
         if self.engine:
-            with self.ranks.phase(f"sync of the rollout engine, step {t}"), self.learner.full_weights():
-                self.engine.sync(self.model)
+            with self.ranks.phase(f"sync of the rollout engine, step {t}"):
+                self.engine.sync(self.model, self.learner.full_weights)
         clock.append(time.perf_counter())
         self.budget["rollouts"] += sum(e.start.sample for e in episodes)
         # prefixes shown and whole demonstrations trained on
@@ -276,7 +277,7 @@ class Trainer:
             "learner": self.learner.state_dict(),
             "method": self.method.state_dict(),
             "torch_rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state_all() if self.device == "cuda" else [],
+            "cuda_rng": torch.cuda.get_rng_state() if self.device == "cuda" else None,
             "budget": self.budget,
             "engine_tokens": self.engine_tokens(),
         }
@@ -295,11 +296,13 @@ class Trainer:
         self.method.load_state_dict(state["method"])
         torch.set_rng_state(state["torch_rng"])
         if self.device == "cuda":
-            torch.cuda.set_rng_state_all(state["cuda_rng"])
+            own = checkpoint.cuda_rng(state["cuda_rng"], torch.cuda.current_device())
+            if own is not None:
+                torch.cuda.set_rng_state(own)
         self.budget = state["budget"]
         if self.engine:
-            with self.ranks.phase("sync of the rollout engine"), self.learner.full_weights():
-                self.engine.sync(self.model)
+            with self.ranks.phase("sync of the rollout engine"):
+                self.engine.sync(self.model, self.learner.full_weights)
             tokens = state["engine_tokens"] if self.ranks.first else (0, 0)
             self.engine.generated_tokens, self.engine.prefilled_tokens = tokens
         return step

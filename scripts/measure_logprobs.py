@@ -1,7 +1,8 @@
 """Memory of log-probs and entropies: python scripts/measure_logprobs.py [--tokens 8192] [--vocabulary 151936] [--width 1536]
 
-One forward and one backward pass in fp32 in this process, which does nothing else. Prints one JSON object; above_mib is the peak of
-resident memory less what was resident before, with weights and hidden states in place, less the gradients of both.
+One forward and one backward pass in fp32, or of weights and states in bfloat16 (--dtype), in this process, which does nothing else.
+Prints one JSON object; above_mib is the peak of resident memory less what was resident before, with weights and hidden
+states in place, less the gradients of both.
 """
 
 import argparse
@@ -31,15 +32,19 @@ def main():
     parser.add_argument("--tokens", type=int, default=8192)
     parser.add_argument("--vocabulary", type=int, default=151_936)
     parser.add_argument("--width", type=int, default=1536)
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--no-entropy", action="store_true")
     args = parser.parse_args()
     torch.manual_seed(0)
-    head = torch.nn.Linear(args.width, args.vocabulary, bias=False)
-    hidden = torch.randn(args.tokens, args.width, requires_grad=True)
+    dtype = getattr(torch, args.dtype)
+    head = torch.nn.Linear(args.width, args.vocabulary, bias=False, dtype=dtype)
+    hidden = torch.randn(args.tokens, args.width, dtype=dtype, requires_grad=True)
     targets = torch.randint(0, args.vocabulary, (args.tokens,))
     # a first small pass, so that what libraries load is counted as resident before
-    small = torch.nn.Linear(8, 16)
-    logp, entropy = logprobs(torch.randn(4, 8, requires_grad=True), small, targets[:4] % 16, with_entropy=True)
+    small = torch.nn.Linear(8, 16, dtype=dtype)
+    logp, entropy = logprobs(
+        torch.randn(4, 8, dtype=dtype, requires_grad=True), small, targets[:4] % 16, with_entropy=True
+    )
     (logp.sum() + entropy.sum()).backward()
     before, start = resident_mib(), time.perf_counter()
     logp, entropy = logprobs(hidden, head, targets, with_entropy=not args.no_entropy)
@@ -50,7 +55,7 @@ def main():
     gradients = sum(t.grad.numel() * t.grad.element_size() for t in (hidden, head.weight)) / 2**20
     whole = args.tokens * args.vocabulary * 4 / 2**20
     found = {
-        **{k: getattr(args, k) for k in ("tokens", "vocabulary", "width")},
+        **{k: getattr(args, k) for k in ("tokens", "vocabulary", "width", "dtype")},
         "entropy": not args.no_entropy,
         "before_mib": round(before, 1),
         "gradients_mib": round(gradients, 1),

@@ -2,8 +2,8 @@
 
 Tokens a second, model FLOPs utilisation (MFU: FLOPs of forward and backward pass without what activation checkpointing repeats, over the
 GPU's peak in config/hardware.yaml) and peak memory of whole updates with the optimizer, in bfloat16 on one GPU; for each size of the chunks
-in which log-probs are made (`--chunks`, powers of two: floats held at once). `baseline` is prime-rl's published throughput on one
-H100. `small` is a shape for which a CPU is enough: it shows that the script works, its figures say nothing.
+in which log-probs are made (`--chunks`, powers of two: floats held at once, a run's key `head_chunk`). `baseline` is prime-rl's published
+throughput on one H100. `small` is a shape for which a CPU is enough: it shows that the script works, its figures say nothing.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from prefix_rft import logprobs, runinfo, shapes
+from prefix_rft import runinfo, shapes
 from prefix_rft.config import build_run, read_yaml
 from prefix_rft.episodes import Demonstration, Episode, Problem
 from prefix_rft.errors import UserError
@@ -107,8 +107,13 @@ def measure(name, case, device, updates, chunk):
     """One row of figures."""
     torch.manual_seed(0)
     rng, shape = np.random.default_rng(0), shape_of(case.model)
-    logprobs.CHUNK_ELEMENTS = chunk
-    values = {"method": case.method, "micro_tokens": case.micro_tokens, "dtype": "bfloat16", "batch_prompts": 8}
+    values = {
+        "method": case.method,
+        "micro_tokens": case.micro_tokens,
+        "dtype": "bfloat16",
+        "batch_prompts": 8,
+        "head_chunk": chunk,
+    }
     values |= {"parallel": {"activation_checkpointing": case.checkpointing}, "optimizer": {"lr": 1e-6}}
     if case.method == "sft":
         values |= {"demos": "d", "epochs": 1}

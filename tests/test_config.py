@@ -102,6 +102,33 @@ def test_what_is_unset_is_no_part_of_the_hash(monkeypatch):
     assert Rollout(max_response=1).old_logprobs is None
 
 
+def test_engine_settings_that_cannot_work_are_refused():
+    """Before anything is loaded."""
+
+    def rollout(**options):
+        return {"rollout": RUN["rollout"] | {"engine": "vllm", "vllm": options}}
+
+    ranks = {"part_norms_every": 0, "parallel": {"zero": 3, "processes_per_node": 2}}
+    refused(
+        r"run.yaml: rollout.vllm: tensor_parallel x data_parallel = 2 x 1 does not go with parallel.processes_per_node = 2",
+        **ranks,
+        **rollout(tensor_parallel=2),
+    )
+    refused(r"tensor_parallel x data_parallel = 1 x 4 does not", **ranks, **rollout(data_parallel=4))
+    refused(r"run.yaml: rollout.vllm.sleep: True does not go with device: cpu", **rollout(sleep=True))
+    refused(
+        r"run.yaml: rollout.vllm: this section has no effect with engine: native; leave it out, or set engine to vllm",
+        rollout=RUN["rollout"] | {"vllm": {}},
+    )
+    assert run_config(**rollout(tensor_parallel=2, data_parallel=2)).rollout.vllm.data_parallel == 2
+    assert run_config(**ranks, **rollout(sleep=True), device="cuda").rollout.vllm.sleep
+
+
+def test_how_the_head_is_chunked_is_no_part_of_the_hash():
+    assert config_hash(run_config(head_chunk=1 << 28)) == config_hash(run_config())
+    refused(r"key 'head_chunk' = 0: must be >= 1", head_chunk=0)
+
+
 def test_how_vllm_runs_is_no_part_of_the_hash():
     """Its sizes change samples by rounding only; the engine itself and a cap on importance weights are another run."""
     vllm = RUN["rollout"] | {"engine": "vllm"}

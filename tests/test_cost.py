@@ -109,10 +109,33 @@ def test_memory_by_hand():
     spread = {"nodes": 1, "processes_per_node": 4, "zero": 3}
     run = run_config(method="rft", dtype="bfloat16", part_norms_every=0, parallel=spread)
     parts = memory.training(run, SHAPE, get_method(run), "cuda")
-    assert (parts["weights"], parts["gradients"], parts["AdamW"]) == (p / 2, p, 2 * p)
+    assert (parts["weights"], parts["buffer of gradients"], parts["AdamW"]) == (p / 2, p, 2 * p)
+    # gathered: at most all weights, in bfloat16, in a pass and at the hand-over
+    assert parts["gathered weights"] == parts["sync: gathered weights"] == 2 * p
     assert parts["fp32 weights of ZeRO"] == p
     first = run_config(method="prefix_rft", demos="x")
     assert memory.training(first, SHAPE, get_method(first))["gradients of the prefix part"] == 8 * p
+
+
+def test_the_worst_of_three_moments_by_hand():
+    """Kept between updates: weights and the engine. Update: also activations. Sampling: what the engine wakes up with. Hand-over: gathered
+    weights while it sleeps."""
+    parts = {"weights": 3, "buffer of gradients": 2, "activations": 10, "gathered weights": 1, "engine: libraries": 4}
+    assert memory.peak(parts) == 20
+    assert memory.peak(parts | {"rollout: weights of vLLM": 8, "rollout: cache of vLLM": 7}) == 3 + 2 + 4 + 15
+    asleep = parts | {"rollout: weights of vLLM": 8, "rollout: cache of vLLM": 7, "sync: gathered weights": 16}
+    assert memory.peak(asleep) == 3 + 2 + 4 + 16
+
+
+def test_work_space_of_vllm_by_hand():
+    """8,192 tokens of two states, q, k, v, gate, up and their product, 2 bytes each; four fp32 numbers a word for 16 rows."""
+    assert memory.vllm_work_bytes(SHAPE, 16) == 8192 * 2 * (2 * 8 + 16 + 3 * 16) + 16 * 100 * 4 * 4
+    vllm = {"engine": "vllm", "vllm": {"kv_cache_gib": 1}, "group_size": 4, "max_response": 60}
+    for dtype, size in (("float32", 4), ("bfloat16", 2)):
+        run = run_config(method="rft", dtype=dtype, rollout=vllm)
+        parts = memory.training(run, SHAPE, get_method(run))
+        assert parts["engine: weights of vLLM"] == size * SHAPE.parameters
+        assert parts["engine: work space of vLLM"] == memory.vllm_work_bytes(SHAPE, 512)
 
 
 MEASURE = """

@@ -250,9 +250,8 @@ def test_an_advantage_without_old_log_probs_is_refused():
 
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 @pytest.mark.parametrize("bias", [True, False])
-def test_chunked_log_probs(monkeypatch, temperature, bias):
+def test_chunked_log_probs(temperature, bias):
     """Chunks of 3 tokens give value and gradient of the plain float64 formula."""
-    monkeypatch.setattr(logprobs_module, "CHUNK_ELEMENTS", 3 * 11)
     rng = torch.Generator().manual_seed(0)
     hidden, head = torch.randn(10, 5, generator=rng, requires_grad=True), torch.nn.Linear(5, 11, bias=bias)
     targets, wl, we = (
@@ -260,7 +259,7 @@ def test_chunked_log_probs(monkeypatch, temperature, bias):
         torch.randn(10, generator=rng),
         torch.randn(10, generator=rng),
     )
-    logp, entropy = logprobs(hidden, head, targets, temperature, with_entropy=True)
+    logp, entropy = logprobs(hidden, head, targets, temperature, with_entropy=True, chunk=3 * 11)
     ((logp * wl).sum() + (entropy * we).sum()).backward()
     table = torch.log_softmax(
         torch.nn.functional.linear(h64 := hidden.detach().double().requires_grad_(), w64 := head.weight.detach().double().requires_grad_(),
@@ -272,6 +271,34 @@ def test_chunked_log_probs(monkeypatch, temperature, bias):
     torch.testing.assert_close(entropy.double(), expected_h, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(hidden.grad.double(), h64.grad, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(head.weight.grad.double(), w64.grad, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_log_probs_of_bfloat16_weights_are_not_those_of_rounded_logits(monkeypatch, bias):
+    """What ZeRO hands over: the formula in float64 of the same bfloat16 numbers, where rounded logits are 0.01 off. Weights are made fp32
+    in blocks of 7 words."""
+    monkeypatch.setattr(logprobs_module, "UPCAST", 7 * 64)
+    rng = torch.Generator().manual_seed(0)
+    hidden = torch.randn(40, 64, generator=rng).bfloat16().requires_grad_()
+    head = torch.nn.Linear(64, 500, bias=bias)
+    torch.nn.init.normal_(head.weight, std=0.4, generator=rng)  # logits of some 3
+    head = head.bfloat16()
+    targets = torch.randint(0, 500, (40,), generator=rng)
+    weights = torch.randn(2, 40, generator=rng)
+    logp, entropy = logprobs(hidden, head, targets, with_entropy=True, chunk=9 * 500)
+    (weights * torch.stack([logp, entropy])).sum().backward()
+    wide = [x.detach().double().requires_grad_() for x in (hidden, *head.parameters())]
+    logits = torch.nn.functional.linear(*wide)
+    table = torch.log_softmax(logits, -1)
+    expected = torch.stack([table.gather(1, targets[:, None])[:, 0], -(table.exp() * table).sum(-1)])
+    (weights * expected).sum().backward()
+    found = torch.stack([logp, entropy]).detach()
+    assert found.dtype == torch.float32 and float((found - expected).abs().max()) < 1e-4
+    rounded = torch.log_softmax(logits.bfloat16().double(), -1).gather(1, targets[:, None])[:, 0]
+    assert float((rounded - expected[0]).abs().max()) > 1e-2
+    for own, exact in zip((hidden, *head.parameters()), wide, strict=True):
+        assert own.grad.dtype == torch.bfloat16
+        assert float((own.grad - exact.grad).norm() / exact.grad.norm()) < 0.01
 
 
 @settings(max_examples=100, deadline=None)

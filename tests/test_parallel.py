@@ -10,7 +10,7 @@ import torch
 from small import RUN, episode, run_config, small_model, small_qwen
 
 from prefix_rft import distributed
-from prefix_rft.checkpoint import identity_of
+from prefix_rft.checkpoint import cuda_rng, identity_of
 from prefix_rft.config import Parallel, build_run, config_hash
 from prefix_rft.errors import UserError
 from prefix_rft.forward.transformers import TransformersForward
@@ -56,6 +56,21 @@ def test_another_number_of_processes_is_refused(monkeypatch):
         distributed.start(Parallel(processes_per_node=2, zero=1), "cpu", "run.yaml")
     with pytest.raises(UserError, match=r"asks for 1 x 1 processes, .* start by: python -m prefix_rft"):
         distributed.start(Parallel(), "cpu", "run.yaml")
+
+
+def test_fewer_gpus_than_processes_are_refused(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    words = r"run.yaml: key 'parallel.processes_per_node' = 8: each process takes a GPU, and .* shows 2 .*DEVICES: 0,1\); set it to 2,"
+    with pytest.raises(UserError, match=words):
+        distributed.refuse_too_few_gpus(8, 2, "run.yaml")
+    distributed.refuse_too_few_gpus(2, 2, "run.yaml")
+
+
+def test_the_generator_of_a_gpu_is_found_on_machines_with_more_and_with_fewer():
+    """One state; older checkpoints have a list, of as many GPUs as were visible."""
+    assert [cuda_rng("own", k) for k in (0, 7)] == ["own"] * 2
+    assert [cuda_rng(["a", "b"], k) for k in (0, 1, 7)] == ["a", "b", "b"]
+    assert cuda_rng(None, 0) is None and cuda_rng([], 0) is None
 
 
 def test_shares_by_hand():
@@ -117,8 +132,9 @@ def test_packing_wastes_less_than_two_percent(sequences, budget):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_log_probs_and_entropies_of_a_large_vocabulary_fit_in_memory(root):
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_log_probs_and_entropies_of_a_large_vocabulary_fit_in_memory(root, dtype):
     """8,192 tokens, 151,936 words, width 1,536, forward and backward: 4.6 GiB of logits are never held."""
-    line = [sys.executable, str(root / "scripts/measure_logprobs.py")]
+    line = [sys.executable, str(root / "scripts/measure_logprobs.py"), "--dtype", dtype]
     found = json.loads(subprocess.run(line, check=True, capture_output=True, text=True).stdout)
     assert found["above_mib"] < 1536 < found["whole_logits_mib"]

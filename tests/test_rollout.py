@@ -8,7 +8,7 @@ from small import small_model, small_qwen
 
 from prefix_rft.compiled import exp
 from prefix_rft.errors import UserError
-from prefix_rft.rollout import Sampling, kernels_cpu, kernels_torch, make_engine, native
+from prefix_rft.rollout import Sampling, kernels_cpu, kernels_torch, make_engine, native, vllm
 
 MODELS = {"llama": small_model, "qwen2 (biases, tied embeddings, one kv head)": small_qwen}
 
@@ -99,6 +99,60 @@ def test_bad_input():
         make_engine("nativ", small_model(), [1])
     with pytest.raises(UserError, match="does not know: o_proj"):  # a bias that it would silently leave out
         make_engine("native", small_model(attention_bias=True), [1])
+
+
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", 1e-5), ("bfloat16", 1e-3)])
+def test_an_engine_on_old_weights_is_caught_however_small_the_steps(dtype, bound):
+    """vLLM's check with two stub engines, the second of which keeps its first weights: steps of a 20th of the bound add up, and none of the
+    first engine's, whose answers move along, is refused. (With the real vLLM: test_vllm.py.)"""
+    model, caught = small_model(), None
+    probe = np.random.default_rng(0).integers(0, 32, 64).tolist()
+
+    def logprobs():
+        return vllm.probe_logprobs(model, probe, "float32")
+
+    first, direction = logprobs(), torch.randn(model.lm_head.weight.shape, generator=torch.Generator().manual_seed(0))
+    engine = object.__new__(vllm.VllmEngine)
+    engine.dtype, engine.probe, engine.processes, engine.seen, engine.syncs = dtype, probe, [None, None], None, 0
+    engine._ask = lambda what, arguments: [logprobs(), first]
+    with torch.no_grad():
+        model.lm_head.weight += 1e-3 * direction
+        size = 1e-3 * bound / 20 / np.abs(logprobs() - first).mean()  # of a step
+        model.lm_head.weight -= 1e-3 * direction
+        first = logprobs()
+        steps = 0
+        while caught is None and steps < 60:
+            engine._check(logprobs())
+            engine.syncs = steps = steps + 1
+            model.lm_head.weight += size * direction
+            try:
+                engine._check(logprobs())
+            except UserError as e:
+                caught = str(e)
+    assert caught and "engine 1 gives the probe text the same log-probs as before" in caught
+    assert 15 <= steps <= 30  # 20 of them are the bound
+
+
+def test_an_engine_gets_nothing_of_torchrun_and_its_model_one_name(tmp_path, monkeypatch):
+    """vLLM's cache of compiled code hashes the model's name: the same configuration has the same in every folder, another one another."""
+    names = []
+    for folder, changes in (("a", {}), ("b", {}), ("c", {"hidden_size": 24})):
+        (tmp_path / folder).mkdir()
+        names.append(vllm.save_config(small_model(**changes).config, tmp_path / folder))
+        assert (tmp_path / folder / names[-1] / "config.json").exists()
+    assert names[0] == names[1] != names[2]
+    told = "RANK LOCAL_RANK WORLD_SIZE GROUP_RANK GROUP_WORLD_SIZE ROLE_RANK ROLE_NAME MASTER_PORT TORCHELASTIC_USE_AGENT_STORE"
+    for key in told.split():
+        monkeypatch.setenv(key, "1")
+    (tmp_path / "show").write_text("#!/bin/sh\nenv; pwd\n")
+    (tmp_path / "show").chmod(0o755)
+    monkeypatch.setattr(vllm.sys, "executable", str(tmp_path / "show"))
+    with open(tmp_path / "weights", "wb") as weights:
+        process = vllm.Process(0, weights.fileno(), tmp_path, None)
+        process.process.wait(60)
+    seen = process.log.read_text().splitlines()
+    assert seen[-1] == str(tmp_path) and any(s.startswith("VLLM_NO_USAGE_STATS=") for s in seen)
+    assert not {s.partition("=")[0] for s in seen} & set(told.split())
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from small import RUN, make_world, small_model, train_args
 from transformers import AutoTokenizer
@@ -168,11 +169,22 @@ def stop_after(world, tmp_path, step, name="s", **changes):
     return args
 
 
-def test_a_signal_saves_and_the_next_start_goes_on(world, tmp_path):
-    expected = once(world, tmp_path, "whole", **PREFIX)
-    args = stop_after(world, tmp_path, 2, **PREFIX, checkpoint={"every": 100})
+SFT = {"method": "sft", "demos": "strong"}
+GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")]
+
+
+@pytest.mark.parametrize(("method", "device"), [(PREFIX, "cpu"), (SFT, "cpu"), pytest.param(SFT, "cuda", marks=GPU)])
+def test_a_signal_saves_and_the_next_start_goes_on(world, tmp_path, method, device):
+    """With the same bits; on a GPU up to rounding, for its sums have no fixed order."""
+    changes = method | {"device": device}
+    expected = once(world, tmp_path, "whole", **changes)
+    args = stop_after(world, tmp_path, 2, **changes, checkpoint={"every": 100})
     assert [p.name for p in Path(args.checkpoints).glob("step-*")] == ["step-00000002"]
     assert train.main(args) == 0
+    if device == "cuda":
+        rows = zip(*(read_jsonl(Path(f) / "metrics.jsonl") for f in (args.out, expected)), strict=True)
+        assert all(a[k] == pytest.approx(b[k], rel=1e-4) for a, b in rows for k in ("loss", "grad_norm"))
+        return
     assert sha256(Path(args.out) / "model") == sha256(expected / "model")
     assert (Path(args.out) / "metrics.jsonl").read_bytes() == (expected / "metrics.jsonl").read_bytes()
 

@@ -1,5 +1,6 @@
 """Rollout engines behind one small interface: `generate` token ids to token ids with log-probs, `sync` the weights."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,19 +27,22 @@ class Completion:
     finished: bool  # ended with a stop id
 
 
-def make_engine(name, model, stop_ids, max_rows=512, *, options=None, dtype="float32", longest=None, probe=None):
+def make_engine(
+    name, model, stop_ids, max_rows=512, *, options=None, dtype="float32", longest=None, probe=None, whole=nullcontext
+):
     """name: an engine's name; model: a transformers causal language model; stop_ids: tokens that end a response.
 
+    whole(): the context in which the model holds whole weights, as for `sync` of an engine.
     For vllm alone (see `VllmEngine`): its options, the dtype it computes in, most tokens of a prompt and its response, a probe text.
     """
     if name == "native":
         from .native import NativeEngine
 
-        return NativeEngine(model, stop_ids, max_rows)
+        return NativeEngine(model, stop_ids, max_rows, whole)
     if name == "vllm":
         from .vllm import VllmEngine
 
-        return VllmEngine(model, stop_ids, max_rows, options, dtype, longest, probe)
+        return VllmEngine(model, stop_ids, max_rows, options, dtype, longest, probe, whole)
     raise UserError(f"rollout.engine = {name!r}: must be one of {', '.join(ENGINES)}")
 
 

