@@ -20,20 +20,22 @@ evaluate know nothing of this module. The keys that smoke.yaml sets win over a v
 
 import difflib
 import json
+import math
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
 
-from .config import Run, config_hash, load_run, merge, read_yaml, resolve
+from .config import Run, config_hash, load_run, merge, read_section, read_yaml, resolve
 from .errors import UserError
 
 PREFIX = "ablation_"
 FILE = "ablations.yaml"
 NOT_RUNS = ("preset", "smoke", "ablations")  # files beside the runs' that configure something else
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # of a run
+TARGET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # of an ablation
 KEYS = {"label", "x", "log", "runs", "grid", "seeds"}
 PLACE = ("label", "extends", "series", "at")
 
@@ -50,6 +52,7 @@ class Entry:
     series: str | None = None
     at: float | None = None
     base: bool = False
+    where: str = field(default="", compare=False)  # file and key that describe it
 
     @property
     def named(self):
@@ -137,7 +140,7 @@ def read_ablations(folder, override=None) -> dict[str, Ablation]:
     for file in files(folder):
         own = read_yaml(file)
         values, where = merge(values, own), where | dict.fromkeys(own, file)
-    values = merge(values, (read_yaml(override).get("ablations") or {}) if override else {})
+    values = merge(values, read_section(override, "ablations"))
     ordinary, bases = run_names(folder), base_names(folder)
     out = {}
     for name, spec in values.items():
@@ -158,11 +161,11 @@ def read_ablations(folder, override=None) -> dict[str, Ablation]:
                     f"{at}: the others are compared with the first one, which must be a run, not a base model"
                 )
             if e.extends is None and not e.base and e.run not in [*ordinary, *made]:
-                near = difflib.get_close_matches(e.run, [*ordinary, *made, *bases], 1)
+                near = difflib.get_close_matches(e.run, [n for n in [*ordinary, *made, *bases] if n != e.run], 1)
                 hint = f"did you mean {near[0]!r}?" if near else "a variant must say which run it extends"
                 raise UserError(f"{at}: no run {e.run!r} ({folder}/{e.run}.yaml); {hint}")
             if e.extends and e.extends not in ordinary:
-                near = difflib.get_close_matches(e.extends, ordinary, 1)
+                near = difflib.get_close_matches(str(e.extends), ordinary, 1)
                 hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(ordinary)}"
                 raise UserError(f"{at}.extends = {e.extends!r}: no such run in {folder}; {hint}")
             if e.extends and (e.run in ordinary or made.count(e.run) > 1):
@@ -187,6 +190,8 @@ def _ablation(name, spec, where, folder, override):
     def wrong(key, value, expected):
         return UserError(f"{where}: key '{name}{key}' = {value!r}: must be {expected}")
 
+    if not isinstance(name, str) or not TARGET.fullmatch(name):
+        raise UserError(f"{where}: key {name!r}: an ablation's name must be text made of letters, digits, - and _")
     if not isinstance(spec, dict):
         raise wrong("", spec, "a mapping with the keys label and runs")
     for key in spec:
@@ -195,12 +200,20 @@ def _ablation(name, spec, where, folder, override):
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(KEYS))}"
             raise UserError(f"{where}: unknown key '{name}.{key}' = {spec[key]!r}; {hint}")
     seeds = spec.get("seeds")
-    if seeds is not None and not (isinstance(seeds, list) and seeds and all(isinstance(s, int) for s in seeds)):
-        raise wrong(".seeds", seeds, "a list of whole numbers such as [0, 1]")
+    if seeds is not None and not _are_seeds(seeds):
+        raise wrong(".seeds", seeds, "a list of different whole numbers from 0, such as [0, 1]")
+    for key in ("label", "x"):
+        if not isinstance(spec.get(key), str | None):
+            raise wrong(f".{key}", spec[key], "text")
+    if not isinstance(spec.get("log"), bool | None):
+        raise wrong(".log", spec["log"], "true or false")
     runs = spec.get("runs") or {}
     if not isinstance(runs, dict):
         raise wrong(".runs", runs, "a mapping from names to labels and changed keys")
-    entries = [_entry(name, run, dict(v or {}), where) for run, v in runs.items() if v is not None]
+    for run, v in runs.items():
+        if not isinstance(v, dict | None):
+            raise wrong(f".runs.{run}", v, "a mapping such as {label: top 20 %}, or null to leave the run out")
+    entries = [_entry(name, run, dict(v), where) for run, v in runs.items() if v is not None]
     if "grid" in spec:
         entries += _grid(name, spec["grid"], where, folder, override)
     if not entries:
@@ -208,10 +221,26 @@ def _ablation(name, spec, where, folder, override):
     twice = next((r for r, n in Counter(e.run for e in entries).items() if n > 1), None)
     if twice:
         raise UserError(f"{where}: key '{name}.runs': run {twice!r} is there twice")
-    x = spec.get("x")
+    if spec.get("log") and not any(e.at is not None and e.at > 0 for e in entries):
+        raise wrong(".log", True, "false: no run stands at a place (at) above 0 of the x axis")
     return Ablation(
-        name, str(spec.get("label") or name), tuple(entries), x, bool(spec.get("log")), seeds and tuple(seeds)
+        name,
+        spec.get("label") or name,
+        tuple(entries),
+        spec.get("x"),
+        bool(spec.get("log")),
+        seeds and tuple(seeds),
     )
+
+
+def _are_seeds(values) -> bool:
+    """The rule of `seeds` in workflow/schemas/preset.schema.yaml."""
+    whole = isinstance(values, list) and all(type(v) is int and v >= 0 for v in values)
+    return whole and len(values) == len(set(values)) > 0
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _entry(name, run, values, where):
@@ -222,10 +251,16 @@ def _entry(name, run, values, where):
         key = next(iter(values))
         raise UserError(f"{where}: key '{name}.runs.{run}.{key}' = {values[key]!r}: a variant needs the key 'extends'")
     at = place["at"]
-    if at is not None and (isinstance(at, bool) or not isinstance(at, int | float)):
-        raise UserError(f"{where}: key '{name}.runs.{run}.at' = {at!r}: must be a number, the place on the x axis")
+    if at is not None and not _is_number(at):
+        raise UserError(
+            f"{where}: key '{name}.runs.{run}.at' = {at!r}: must be a finite number, the place on the x axis"
+        )
+    for key in ("label", "extends", "series"):
+        if not isinstance(place[key], str | int | float | None) or isinstance(place[key], bool):
+            raise UserError(f"{where}: key '{name}.runs.{run}.{key}' = {place[key]!r}: must be text")
     label = place["label"] or (f"{at:g}" if at is not None else run)
-    return Entry(str(run), str(label), place["extends"], tuple(flatten(values)), place["series"], at)
+    described = f"{where}: key '{name}.runs.{run}'"
+    return Entry(str(run), str(label), place["extends"], tuple(flatten(values)), place["series"], at, where=described)
 
 
 def _grid(name, grid, where, folder, override):
@@ -233,16 +268,27 @@ def _grid(name, grid, where, folder, override):
     of its series are compared with it."""
     if not isinstance(grid, dict) or set(grid) != {"key", "values", "runs"} or not isinstance(grid["runs"], dict):
         raise UserError(f"{where}: key '{name}.grid' = {grid!r}: must have the keys key, values and runs (run: label)")
+    key, values = grid["key"], grid["values"]
+    if not isinstance(key, str):
+        raise UserError(f"{where}: key '{name}.grid.key' = {key!r}: must be the key that varies, such as optimizer.lr")
+    if not isinstance(values, list) or not values or not all(map(_is_number, values)):
+        raise UserError(
+            f"{where}: key '{name}.grid.values' = {values!r}: must be a list of finite numbers such as [0.001, 0.01]"
+        )
     for run, series in grid["runs"].items():
         own = resolve(folder / f"{run}.yaml", override, "run")
-        for part in grid["key"].split("."):
+        for part in key.split("."):
             own = own.get(part) if isinstance(own, dict) else None
-        for value in sorted({*grid["values"], *([own] if own is not None else [])}, key=lambda v: (v != own, v)):
+        if own is not None and not _is_number(own):
+            raise UserError(f"{where}: key '{name}.grid.key' = {key!r}: run {run!r} has {own!r} there, not a number")
+        for value in sorted({*values, *([own] if own is not None else [])}, key=lambda v: (v != own, v)):
             if value == own:
                 yield Entry(run, f"{value:g}", None, (), str(series), value)
             else:
-                changes = ((grid["key"], value),)
-                yield Entry(f"{name}_{run}_{value:g}", f"{value:g}", run, changes, str(series), value)
+                described = f"{where}: key '{name}.grid'"
+                yield Entry(
+                    f"{name}_{run}_{value:g}", f"{value:g}", run, ((key, value),), str(series), value, where=described
+                )
 
 
 # ------------------------------------------------------------------------------------------------ from name to run
@@ -271,9 +317,8 @@ class Runs:
         parent = self.folder / f"{entry.extends}.yaml"
         fixed = set()
         if self.override is not None:
-            values = read_yaml(self.override)
             method = dict(entry.changes).get("method") or resolve(parent, self.override, "run").get("method")
-            fixed = {k for s in ("run", f"run_{method}") for k, _ in flatten(values.get(s) or {})}
+            fixed = {k for s in ("run", f"run_{method}") for k, _ in flatten(read_section(self.override, s))}
         return parent, [f"{k}={_text(v)}" for k, v in entry.changes if k not in fixed]
 
     def load(self, run, sets=()) -> Run:
@@ -283,7 +328,7 @@ class Runs:
         except UserError as e:
             if not changes:
                 raise
-            raise UserError(f"variant {run} of {e}") from e
+            raise UserError(f"{self.variants[run].where}: variant {run} of {e}") from e
 
 
 def _text(value):
