@@ -260,7 +260,7 @@ def cpus_per_gpu(rule):
     try:
         return int(getattr(given["cpus_per_gpu"], "value", given["cpus_per_gpu"]))
     except (TypeError, ValueError):
-        raise WorkflowError(f"cpus_per_gpu of rule {rule}: must be a plain number where a job has several nodes")
+        raise WorkflowError(f"cpus_per_gpu of {rule} must be a plain number where a job has several nodes")
 
 
 def training(rule):
