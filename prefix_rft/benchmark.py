@@ -23,10 +23,11 @@ from . import runinfo
 from .config import build_run
 from .episodes import Episode, Problem, Start
 from .errors import UserError
-from .io import read_parquet, write_json
+from .io import write_json
 from .learner import Learner
 from .methods import get_method
 from .rollout import Sampling, make_engine
+from .rows import path_of, prompt_ids, read_problem_rows
 from .tasks import task_of
 
 log = logging.getLogger(__name__)
@@ -185,12 +186,11 @@ def main(args):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").eval()
     task = task_of(args.data)
-    rows = read_parquet(Path(args.data) / "problems.train.parquet", ("prompt",))[: args.prompts]
+    path = path_of(args.data, "train")
+    rows = read_problem_rows(path)[: args.prompts]
     if len(rows) < args.prompts:
-        raise UserError(
-            f"{args.data}/problems.train.parquet: has {len(rows)} problems; --prompts asks for {args.prompts}"
-        )
-    prompts = [task.prompt_ids(tokenizer, r["prompt"]) for r in rows]
+        raise UserError(f"{path}: has {len(rows)} problems; --prompts asks for {args.prompts}")
+    prompts = prompt_ids(path, rows, lambda prompt: task.prompt_ids(tokenizer, prompt))
     texts = [tokenizer.decode(p) for p in prompts]
     n = args.prompts * args.group_size
     ours = Ours(model, args, prompts)

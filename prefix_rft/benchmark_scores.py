@@ -18,6 +18,7 @@ from .benchmarks import entry_hash, load_benchmarks, read_benchmark, scoring_has
 from .errors import UserError
 from .evaluate import check_model, diagnostics, warn
 from .io import read_json, sha256, write_json, write_parquet
+from .rows import path_of, prompt_ids
 from .statistics import metric_scores, score_interval
 from .templates import read_template
 
@@ -117,7 +118,9 @@ def main(args):
 
     tokenizer = AutoTokenizer.from_pretrained(args.model)
     samples = config.samples or entry.samples
-    prompts = [template.ids(tokenizer, p["prompt"]) for p in problems]
+    prompts = prompt_ids(
+        path_of(args.problems, args.benchmark), problems, lambda prompt: template.ids(tokenizer, prompt)
+    )
     window = read_json(args.model / "config.json").get("max_position_embeddings")
     refuse_long_prompts(prompts, config.max_response, window, f"{args.config}: {args.benchmark}")
     engine = load_engine(config, args.model, tokenizer, prompts)

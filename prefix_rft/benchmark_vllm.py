@@ -18,7 +18,8 @@ import numpy as np
 import psutil
 
 from .errors import UserError
-from .io import read_parquet, write_json
+from .io import write_json
+from .rows import path_of, prompt_ids, read_problem_rows
 
 log = logging.getLogger(__name__)
 
@@ -83,12 +84,12 @@ def main(args):
 
     folder, task = Path(args.model), task_of(args.data)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    rows = read_parquet(Path(args.data) / "problems.train.parquet", ("prompt",))[: args.prompts]
+    path = path_of(args.data, "train")
+    rows = read_problem_rows(path)[: args.prompts]
     if len(rows) < args.prompts:
-        raise UserError(
-            f"{args.data}/problems.train.parquet: has {len(rows)} problems; --prompts asks for {args.prompts}"
-        )
-    prompts = [task.prompt_ids(tokenizer, r["prompt"]) for r in rows for _ in range(args.group_size)]
+        raise UserError(f"{path}: has {len(rows)} problems; --prompts asks for {args.prompts}")
+    encoded = prompt_ids(path, rows, lambda prompt: task.prompt_ids(tokenizer, prompt))
+    prompts = [prompt for prompt in encoded for _ in range(args.group_size)]
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, args.dtype)).eval()
     engine = make_engine(
         "vllm",

@@ -21,6 +21,7 @@ from .config import ENGINES, Vllm, config_hash, load, load_run, opt
 from .data import read_problems
 from .errors import UserError
 from .io import hash_of, read_json, sha256, write_json, write_parquet
+from .rows import path_of, prompt_ids
 from .study import Counts, check_run
 
 log = logging.getLogger(__name__)
@@ -221,7 +222,10 @@ def main(args):
     from .runinfo import hardware, versions
 
     tokenizer = AutoTokenizer.from_pretrained(args.model)
-    prompts = {split: [task.prompt_ids(tokenizer, p["prompt"]) for p in rows] for split, rows in problems.items()}
+    prompts = {
+        split: prompt_ids(path_of(args.data, split), rows, lambda prompt: task.prompt_ids(tokenizer, prompt))
+        for split, rows in problems.items()
+    }
     window = read_json(args.model / "config.json").get("max_position_embeddings")
     for split, ids in prompts.items():
         longest = max(map(len, ids))

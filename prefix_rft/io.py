@@ -118,8 +118,8 @@ def write_parquet(path, rows, columns=()):
         pq.write_table(pa.Table.from_pylist(rows) if rows or not columns else pa.table(empty), p)
 
 
-def read_parquet(path, columns=()):
-    """Rows of a parquet file as dicts; refuses a file that lacks one of `columns`."""
+def read_table(path, columns=()):
+    """A parquet file as an arrow table; refuses a file that lacks one of `columns`."""
     try:
         table = pq.read_table(path)
     except FileNotFoundError as e:
@@ -129,7 +129,12 @@ def read_parquet(path, columns=()):
     missing = [c for c in columns if c not in table.column_names]
     if missing:
         raise UserError(f"{path}: column {missing[0]!r} is missing; it has {', '.join(table.column_names)}")
-    return table.to_pylist()
+    return table
+
+
+def read_parquet(path, columns=()):
+    """Rows of a parquet file as dicts; refuses a file that lacks one of `columns`."""
+    return read_table(path, columns).to_pylist()
 
 
 def sha256(path):

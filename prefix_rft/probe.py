@@ -149,7 +149,10 @@ def main(args):
             model = model.to(device).eval()
             stops = stop_ids(model, tokenizer)
             if chosen is None:
-                problems = load_problems(args.data, config.split, config.demos, task, tokenizer, stops)
+                problems = load_problems(
+                    *(args.data, config.split, config.demos, task, tokenizer, stops),
+                    vocabulary=model.get_input_embeddings().num_embeddings,
+                )
                 table = read_parquet(args.data / f"problems.{config.split}.parquet", ("id", "level", "answer"))
                 chosen = subset(table, problems, config.per_level)
                 named = [{"id": p.id, "level": level, "answer": p.answer} for p, level in chosen]

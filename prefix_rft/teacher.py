@@ -14,6 +14,7 @@ from pathlib import Path
 from .config import ENGINES, Vllm, config_hash, load, opt
 from .data import read_problems
 from .io import read_json, sha256, write_json, write_parquet
+from .rows import path_of, prompt_ids
 from .tasks import task_of
 from .templates import read_template
 
@@ -70,7 +71,7 @@ def main(args):
     from .sample_parts import sample_parts
 
     tokenizer = AutoTokenizer.from_pretrained(args.model)
-    prompts = [template.ids(tokenizer, p["prompt"]) for p in problems]
+    prompts = prompt_ids(path_of(args.data, config.split), problems, lambda prompt: template.ids(tokenizer, prompt))
     window = read_json(args.model / "config.json").get("max_position_embeddings")
     refuse_long_prompts(prompts, config.max_response, window, args.config)
     engine = load_engine(config, args.model, tokenizer, prompts)

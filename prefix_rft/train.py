@@ -96,7 +96,10 @@ class Trainer:
         self.tokenizer = AutoTokenizer.from_pretrained(args.init)
         model = AutoModelForCausalLM.from_pretrained(args.init, dtype=torch.float32, attn_implementation="sdpa").eval()
         self.stops = stop_ids(model, self.tokenizer)
-        problems = load_problems(args.data, run.train_split, demos, self.task, self.tokenizer, self.stops)
+        problems = load_problems(
+            *(args.data, run.train_split, demos, self.task, self.tokenizer, self.stops),
+            vocabulary=model.get_input_embeddings().num_embeddings,
+        )
         if not self.method.samples:  # an item of SFT is a demonstration
             problems = [p for p in problems if p.demos]
         self.problems = problems
