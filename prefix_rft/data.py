@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .config import load, resolve
 from .errors import UserError
-from .io import write_json
+from .io import check_out_folder, write_json
 from .rows import path_of, read_problem_rows
 from .tasks import get_task
 
@@ -65,6 +65,7 @@ def check(problems: dict[str, list[dict]]) -> dict:
 
 def main(args):
     task, config = load_config(args.config, args.override)
+    check_out_folder(args.out)
     args.out.mkdir(parents=True, exist_ok=True)
     try:
         extra = task.make(config, args.out)

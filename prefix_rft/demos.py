@@ -22,7 +22,8 @@ from tqdm import tqdm
 from .config import load, opt
 from .data import read_problems
 from .errors import UserError
-from .io import read_parquet, write_json, write_parquet
+from .io import check_out_file, read_parquet, write_json, write_parquet
+from .models import load_tokenizer
 from .tasks import NOTHING, Task, task_of
 
 EXAMPLES = 3  # dropped rows shown per step
@@ -219,11 +220,8 @@ def _wrong_answers(task: Task, rows, problems) -> dict[int, str]:
 
 def main(args):
     config = load(task_of(args.data).DemosConfig, args.config, args.override, "demos")
-    from transformers import AutoTokenizer
-
-    if not (args.tokenizer / "tokenizer_config.json").exists():
-        raise UserError(f"{args.tokenizer}: holds no tokenizer (tokenizer_config.json is missing)")
-    rows, report = build(config, args.data, AutoTokenizer.from_pretrained(args.tokenizer))
+    check_out_file(args.out)
+    rows, report = build(config, args.data, load_tokenizer(args.tokenizer))
     write_parquet(args.out, rows)
     write_json(args.out.with_suffix(".report.json"), report)
     steps = ", ".join(f"{s['step']} {s['in']} -> {s['out']}" for s in report["steps"])

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .answers import LONGEST, choice, clean, final_answer, reference
 from .errors import UserError
-from .io import write_jsonl
+from .io import check_out_file, write_jsonl
 from .rewards_pool import WALL, Pool
 from .values import compare, readings, spelling
 
@@ -237,6 +237,8 @@ def read_rows(path: Path, types) -> list[dict]:
 
 
 def main(args):
+    if args.out:
+        check_out_file(args.out)
     rows = read_rows(args.file, (args.task,) if args.task else ("math", "choice"))
     verdicts = [None] * len(rows)
     for kind in dict.fromkeys(r.get("type", args.task or "math") for r in rows):

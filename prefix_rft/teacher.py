@@ -14,6 +14,7 @@ from pathlib import Path
 from .config import ENGINES, Vllm, config_hash, load, opt
 from .data import read_problems
 from .io import read_json, sha256, write_json, write_parquet
+from .models import check_folder, load_tokenizer
 from .rows import path_of, prompt_ids
 from .tasks import task_of
 from .templates import read_template
@@ -61,8 +62,6 @@ def main(args):
         read_template(config.template),
     )
 
-    from transformers import AutoTokenizer
-
     from .benchmark_scores import sampling_seed
     from .problems import refuse_long_prompts
     from .rewards import Verifier
@@ -70,7 +69,8 @@ def main(args):
     from .runinfo import versions
     from .sample_parts import sample_parts
 
-    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    check_folder(args.model)
+    tokenizer = load_tokenizer(args.model)
     prompts = prompt_ids(path_of(args.data, config.split), problems, lambda prompt: template.ids(tokenizer, prompt))
     window = read_json(args.model / "config.json").get("max_position_embeddings")
     refuse_long_prompts(prompts, config.max_response, window, args.config)
