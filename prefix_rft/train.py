@@ -416,7 +416,7 @@ def diverged(trainer, t, why):
     kept = f"checkpoints up to {saved[-1].name} stay in {args.checkpoints}" if saved else "no checkpoint was due yet"
     return (
         f"{args.config}: run {args.run}, seed {args.seed}, step {t} of {trainer.steps}: the training diverged ({why}): key 'optimizer.lr' ="
-        f" {lr:g}: try a tenth of it, a longer optimizer.warmup_steps or a smaller optimizer.grad_clip; {kept}"
+        f" {lr:g}: try a tenth of it, a longer optimizer.warmup or a smaller optimizer.grad_clip; {kept}"
     )
 
 

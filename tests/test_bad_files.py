@@ -1,8 +1,11 @@
 """Files and arguments of commands that cannot be right end in one error that names them, before any work."""
 
+import json
 import shutil
+import sys
 
 import pytest
+import yaml
 
 from prefix_rft import __main__ as commands
 from prefix_rft import models, train
@@ -10,6 +13,8 @@ from prefix_rft.config import load_run
 from prefix_rft.errors import UserError
 from prefix_rft.io import write_text
 from prefix_rft.study import check_run
+from scripts import publish
+from tests.conftest import run
 from tests.small import RUN, make_world, train_args
 
 
@@ -94,6 +99,44 @@ def test_output_that_cannot_be_written(spoilt, capsys):
     config = "config/tiny/setup/data.yaml"
     assert "is a file: must be a folder" in says(["data", "--config", config, "--out", spoilt / "file"], capsys)
     assert (spoilt / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize("method", ["sft", "rft"])
+def test_a_training_that_diverges(spoilt, capsys, method):
+    changes = {"optimizer": {"lr": 1e30}, "method": method, "demos": "strong"}
+    write_text(spoilt / "run.yaml", yaml.safe_dump(RUN | changes))
+    args = train_args(spoilt, spoilt / "run.yaml")
+    given = [x for k, v in vars(args).items() if v not in (None, []) for x in (f"--{k}", v)]
+    line = says(["train", *given], capsys)
+    for part in (
+        "run.yaml: run r, seed 0, step ",
+        "diverged",
+        "key 'optimizer.lr' = 1e+30: try a tenth",
+        "checkpoint",
+    ):
+        assert part in line
+    assert not (spoilt / "out/run.json").exists()
+    left = sorted(p.name for p in (spoilt / "checkpoint").glob("step-*"))
+    assert (left[-1] in line) if left else ("no checkpoint was due" in line)
+
+
+def test_publish_refuses_tables_of_another_training(tmp_path):
+    note = {"runs": {"rft": {"0": {"model_sha256": "a"}}, "base": {"0": {"model_sha256": "b"}}}}
+    write_text(tmp_path / "tables/main.runs.json", json.dumps(note))
+    record = tmp_path / "runs/rft/seed0/run.json"
+    write_text(record, '{"model_sha256": "a"}')
+    publish.refuse_mixed(tmp_path)
+    write_text(record, '{"model_sha256": "c"}')
+    with pytest.raises(UserError, match="main.runs.json: key 'runs.rft.0.model_sha256' = 'a': .*run.json has 'c'"):
+        publish.publish(tmp_path, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("script", ["scripts.publish", "scripts.verifier_speed", "scripts.verifier_rates"])
+def test_scripts_end_in_one_line(script, root):
+    nothing = "nothing nothing" if script == "scripts.publish" else "nothing.json"
+    assert run(f"{sys.executable} -m {script} {nothing}", root, fails=True).startswith("error: nothing")
+    assert "usage:" in run(f"{sys.executable} -m {script}", root, fails=True)
 
 
 def test_a_good_folder_is_loaded(world):
