@@ -100,7 +100,7 @@ def main(args):
             f"{args.problems}/{args.benchmark}.json: key 'entry_hash' is not that of {config.table}: {args.benchmark}; the entry was"
             " changed, fetch the benchmark again"
         )
-    template = read_template(config.template)
+    template = read_template(config.template, f"{args.config}: key 'template'")
     identity = check_model(args.model, args.data or args.problems, args.run_config, args.override, args.set)
     if args.run_config is not None:
         trained = read_mapping(args.model.parent / "run.json").get("template_sha256")

@@ -65,7 +65,7 @@ def check_preset(folder: Path, override=None) -> int:
                 raise UserError(f"{override}: unknown section {key!r}; known: {', '.join(sorted(known))}, run_<method>")
     task, task_config = data.load_config(setup / "data.yaml", override)
     if getattr(task_config, "template", None):
-        read_template(task_config.template)
+        read_template(task_config.template, f"{setup / 'data.yaml'}: key 'template'")
 
     def of_setup(file):
         if file.name == "benchmarks.yaml" or (file.name == "pass_at_k.yaml" and (setup / "benchmarks.yaml").exists()):
@@ -78,7 +78,12 @@ def check_preset(folder: Path, override=None) -> int:
     loaders = [
         (setup / "bases", lambda f: base.load_config(f, override)),
         (setup / "demos", lambda f: load(task.DemosConfig, f, override, "demos")),
-        (setup / "teachers", lambda f: read_template(load(teacher.TeacherConfig, f, override, "teachers").template)),
+        (
+            setup / "teachers",
+            lambda f: read_template(
+                load(teacher.TeacherConfig, f, override, "teachers").template, f"{f}: key 'template'"
+            ),
+        ),
         (setup / "subsets", lambda f: load(subsets.SubsetConfig, f, override, "subsets")),
         (setup, of_setup),
         (folder, lambda f: f.stem in NOT_RUNS or load_run(f, override)),

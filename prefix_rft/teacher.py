@@ -59,7 +59,7 @@ def main(args):
     task, problems, template = (
         task_of(args.data),
         read_problems(args.data, config.split),
-        read_template(config.template),
+        read_template(config.template, f"{args.config}: key 'template'"),
     )
 
     from .benchmark_scores import sampling_seed
