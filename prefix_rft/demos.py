@@ -103,9 +103,9 @@ def build(config: DemosConfig, data: Path, tokenizer) -> tuple[list[dict], dict]
             return f"problem {row['problem_id']!r} is not in split {config.split}"
         if row["demo_id"] in seen_ids:
             return f"demo_id {row['demo_id']!r} is used twice"
-        if not isinstance(row["response"], str):
+        if row["response"] is not None and not isinstance(row["response"], str):
             return f"the response {shown(row['response'])} is not a text"
-        if not row["response"].strip():
+        if not (row["response"] or "").strip():
             return "the response is empty"
         try:
             ids = tokenizer(row["response"], add_special_tokens=False).input_ids
