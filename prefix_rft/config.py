@@ -11,6 +11,8 @@ Values that the paper leaves open carry the word "unknown" in their help text.
 import argparse
 import dataclasses
 import difflib
+import math
+import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -241,18 +243,65 @@ class Run:
 # ----------------------------------------------------------------------------------------------------- strict reading
 
 
+class Loader(LOADER):
+    """Strict about keys: YAML itself lets the last of two win, and a whole section is lost. 1e-6 is a number, as in YAML 1.2."""
+
+    def get_single_node(self):
+        node = super().get_single_node()
+        _refuse_twice(node, "", set())
+        return node
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(?:\.[0-9]*)?[eE][-+]?[0-9]{1,3}$"), list("-+0123456789")
+)
+
+
+def _refuse_twice(node, prefix, seen):
+    """Raise `ValueError` for a key that stands twice in one mapping of a YAML tree."""
+    if not isinstance(node, yaml.CollectionNode) or id(node) in seen:  # an alias leads to a node again
+        return
+    seen.add(id(node))
+    lines = {}
+    for item in node.value:
+        key, value = item if isinstance(node, yaml.MappingNode) else (None, item)
+        inner = prefix
+        if isinstance(key, yaml.ScalarNode):
+            name, line, same = f"{prefix}{key.value}", key.start_mark.line + 1, (key.tag, key.value)
+            if same in lines:
+                raise ValueError(
+                    f"key {name!r} is there twice, in lines {lines[same]} and {line}; leave one of them out"
+                )
+            lines[same], inner = line, f"{name}."
+        _refuse_twice(value, inner, seen)
+
+
 def read_yaml(path):
     path = Path(path)
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), LOADER)
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except FileNotFoundError as e:
         near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], 1)
         raise UserError(f"{path}: no such file" + (f"; did you mean {near[0]}?" if near else "")) from e
+    except OSError as e:
+        raise UserError(f"{path}: cannot be read: {e.strerror}; it must be a YAML file") from e
+    except UnicodeDecodeError as e:
+        raise UserError(f"{path}: is not UTF-8 (byte {e.start}): {e.reason}; save it as UTF-8") from e
     except yaml.YAMLError as e:
         raise UserError(f"{path}: not YAML: {' '.join(str(e).split())}") from e
+    except ValueError as e:
+        raise UserError(f"{path}: {e}") from e
     if not isinstance(value, dict):
         raise UserError(f"{path}: must be a mapping of keys to values, is {type(value).__name__}")
     return value
+
+
+def read_section(override, name) -> dict:
+    """Section `name` of the `override` file; {} where there is none."""
+    value = read_yaml(override).get(name) if override is not None else None
+    if not isinstance(value, dict | None):
+        raise UserError(f"{override}: section {name!r} = {value!r}: must be a mapping of keys to values")
+    return value or {}
 
 
 def merge(base, over):
@@ -283,9 +332,7 @@ def resolve(path, override=None, section=None):
     values = {}
     for file in reversed(parents(path)):
         values = merge(values, {k: v for k, v in read_yaml(file).items() if k != "extends"})
-    if override is not None:
-        values = merge(values, read_yaml(override).get(section) or {})
-    return values
+    return merge(values, read_section(override, section))
 
 
 def load(cls, path, override=None, section=None):
@@ -298,8 +345,7 @@ def load_run(path, override=None, sets=()):
     """A `Run`. An override file (such as smoke.yaml) has a section `run`, and `run_<method>` for one method alone;
     `sets` are assignments such as "optimizer.lr=1e-3", which win over both."""
     values = resolve(path, override, "run")
-    if override is not None:
-        values = merge(values, read_yaml(override).get(f"run_{values.get('method')}") or {})
+    values = merge(values, read_section(override, f"run_{values.get('method')}"))
     for assignment in sets:
         key, sign, value = assignment.partition("=")
         if not sign:
@@ -371,6 +417,8 @@ def config_hash(config):
 
 def build(cls, values, where, prefix=""):
     """A dataclass `cls` from plain `values`, or a `UserError` that starts with `where`."""
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: {values!r}: must be a mapping of keys to values")
     fields = {f.name: f for f in dataclasses.fields(cls)}
     for key in values:
         if key not in fields:
@@ -421,6 +469,8 @@ def _convert(value, hint, meta, where, key):
             raise wrong("a number") from None
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
+    if hint is float and isinstance(value, float) and not math.isfinite(value):
+        raise wrong("a finite number")
     names = {int: "a whole number", float: "a number", str: "a string", bool: "true or false"}
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise wrong(names.get(hint, hint.__name__))

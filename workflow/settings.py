@@ -13,9 +13,12 @@ from jsonschema import Draft202012Validator
 
 from prefix_rft.ablations import PREFIX, Ablation, Runs, base_names, files, read_ablations, run_names
 from prefix_rft.benchmarks import load_benchmarks
-from prefix_rft.config import Run, merge, parents, read_yaml, resolve
+from prefix_rft.config import Loader, Run, load, merge, parents, read_section, read_yaml, resolve
+from prefix_rft.data import load_config as load_data
 from prefix_rft.errors import UserError
-from prefix_rft.tasks import get_task
+from prefix_rft.probe import Probe
+from prefix_rft.subsets import SubsetConfig
+from prefix_rft.teacher import TeacherConfig
 
 HERE = Path(__file__).parent
 # what each is drawn from: `figure_inputs` in common.smk; the names of the targets: `figure_target`
@@ -36,12 +39,17 @@ def figure_target(name: str) -> str:
     return name if name.startswith("figure_") else f"figure_{name}"
 
 
-def plain(value):
+def plain(key, value):
     """Snakemake hands over `--config smoke=true seeds=[0,1]` as text in places; read such text as YAML."""
     if isinstance(value, str):
-        return yaml.safe_load(value)
+        try:
+            return yaml.load(value, Loader)
+        except (yaml.YAMLError, ValueError) as e:
+            raise UserError(
+                f"config/config.yaml or --config: key {key!r} = {value!r}: is not YAML; write it as {key}=value, a list as {key}=[0,1]"
+            ) from e
     if isinstance(value, list):
-        return [plain(v) for v in value]
+        return [plain(key, v) for v in value]
     return value
 
 
@@ -142,7 +150,7 @@ def names(folder) -> list[str]:
 def load_settings(config: dict) -> Settings:
     """Read and check the workflow's configuration and the preset that it names, runs included."""
     where = "config/config.yaml or --config"
-    config = {k: plain(v) for k, v in config.items()}
+    config = {k: plain(k, v) for k, v in config.items()}
     validate(config, read_yaml(HERE / "schemas/config.schema.yaml"), where)
     presets = sorted(p.parent.name for p in Path("config").glob("*/preset.yaml"))
     if config["preset"] not in presets:
@@ -153,22 +161,23 @@ def load_settings(config: dict) -> Settings:
     smoke = config.get("smoke") or False
     override = f"{folder}/smoke.yaml" if smoke else None
     if smoke:
-        preset = merge(preset, read_yaml(override).get("preset") or {})
+        preset = merge(preset, read_section(override, "preset"))
     validate(preset, read_yaml(HERE / "schemas/preset.schema.yaml"), f"{file} (with {override})" if smoke else file)
     demos = names(f"{folder}/setup/demos")
+    task, data = load_data(f"{folder}/setup/data.yaml", override)
+    made = {name: load_setup(folder, "demos", name, override, task.DemosConfig) for name in demos}
     teachers = {
-        t: resolve(f"{folder}/setup/teachers/{t}.yaml", override, "teachers") for t in names(f"{folder}/setup/teachers")
+        name: load_setup(folder, "teachers", name, override, TeacherConfig)
+        for name in names(f"{folder}/setup/teachers")
     }
-    subsets = {
-        s: resolve(f"{folder}/setup/subsets/{s}.yaml", override, "subsets") for s in names(f"{folder}/setup/subsets")
-    }
-    data = resolve(f"{folder}/setup/data.yaml", override, "data")
-    sources = {resolve(f"{folder}/setup/demos/{d}.yaml", override, "demos").get("source", d) for d in demos}
+    subsets = {}
+    for name in names(f"{folder}/setup/subsets"):
+        load_setup(folder, "subsets", name, override, SubsetConfig)
+        subsets[name] = resolve(f"{folder}/setup/subsets/{name}.yaml", override, "subsets")
+    probe = Path(f"{folder}/setup/probe.yaml")
+    probe = load(Probe, probe, override, "probe") if probe.exists() else None
     ablations = {PREFIX + name: a for name, a in read_ablations(folder, override).items()}
     finder = Runs(folder, override)
-    probe = (
-        resolve(f"{folder}/setup/probe.yaml", override, "probe") if Path(f"{folder}/setup/probe.yaml").exists() else {}
-    )
     settings = Settings(
         preset=config["preset"],
         values=preset,
@@ -181,24 +190,61 @@ def load_settings(config: dict) -> Settings:
         known_runs=[*run_names(folder), *finder.variants],
         bases=base_names(folder),
         demos=demos,
-        splits=list(get_task(data.get("task")).splits),
-        sources=sorted(sources - set(teachers)),
-        teachers={t: values.get("model") for t, values in teachers.items()},
+        splits=list(task.splits),
+        sources=sorted({d.source for d in made.values()} - set(teachers)),
+        teachers={name: teacher.model for name, teacher in teachers.items()},
         subsets=subsets,
         benchmarks=benchmark_names(folder, override),
         deep_benchmarks=benchmark_names(folder, override, "pass_at_k"),
-        templates=[data["template"]] if data.get("template") else [],
+        templates=[data.template] if getattr(data, "template", None) else [],
         studies=preset.get("studies") or {},
         ablations=ablations,
         lr_grid=preset.get("lr_grid"),
         finder=finder,
-        snapshots=int(probe.get("snapshots", 10)),
-        probe_demos=str(probe.get("demos", "")),
-        probe_split=str(probe.get("split", "train")),
+        snapshots=probe.snapshots if probe else 0,
+        probe_demos=probe.demos if probe else "",
+        probe_split=probe.split if probe else "train",
         resources=preset.get("resources") or {},
     )
     check_names(settings, file)
+    check_setup(settings, task.sources(data), made, teachers, probe)
     return settings
+
+
+def load_setup(folder, kind, name, override, cls):
+    """A file of setup/<kind>/ as the dataclass that its command reads."""
+    return load(cls, f"{folder}/setup/{kind}/{name}.yaml", override, kind)
+
+
+def check_setup(settings: Settings, written: list[str], demos: dict, teachers: dict, probe):
+    """Every teacher, problem file and demonstration set that a file of setup/ names is made by some rule. What rule `problems` writes
+    follows from the demonstration sets: a name that the task does not write would end it, and Snakemake takes its other files away."""
+    setup, splits = f"{settings.folder}/setup", [*settings.splits, *settings.subsets]
+    uses = [
+        (f"{setup}/subsets/{name}.yaml", "source", s.get("source", "train"), splits)
+        for name, s in settings.subsets.items()
+    ]
+    for name, s in settings.subsets.items():
+        where = f"{setup}/subsets/{name}.yaml"
+        uses += [
+            (where, "with_demos", s.get("with_demos"), settings.demos),
+            (where, "teacher", s.get("teacher"), [*teachers]),
+        ]
+    for name, d in demos.items():
+        where = f"{setup}/demos/{name}.yaml"
+        uses += [(where, "source", d.source, [*written, *teachers]), (where, "split", d.split, splits)]
+        uses.append((where, "subset", getattr(d, "subset", None), [*settings.subsets]))
+    for name, t in teachers.items():
+        where = f"{setup}/teachers/{name}.yaml"
+        uses += [(where, "model", t.model, settings.bases), (where, "split", t.split, splits)]
+    if probe:
+        uses += [
+            (f"{setup}/probe.yaml", "demos", probe.demos, settings.demos),
+            (f"{setup}/probe.yaml", "split", probe.split, splits),
+        ]
+    for where, key, value, options in uses:
+        if value is not None and value not in options:
+            raise UserError(f"{where}: key {key!r} = {value!r}: there is none; {near(value, options)}")
 
 
 def check_names(settings: Settings, file: str):
@@ -218,21 +264,6 @@ def check_names(settings: Settings, file: str):
     for key in settings.studies:
         if key == "main" or key.startswith(PREFIX):
             raise UserError(f"{file}: key 'studies.{key}': a study cannot be called main or begin with {PREFIX}")
-    for name, base in settings.teachers.items():
-        if base not in settings.bases:
-            where = f"{settings.folder}/setup/teachers/{name}.yaml"
-            raise UserError(
-                f"{where}: key 'model' = {base!r}: no such file in setup/bases; {near(base, settings.bases)}"
-            )
-    for name, values in settings.subsets.items():
-        where = f"{settings.folder}/setup/subsets/{name}.yaml"
-        for key, options in (
-            ("source", [*settings.splits, *settings.subsets]),
-            ("with_demos", settings.demos),
-            ("teacher", [*settings.teachers]),
-        ):
-            if values.get(key) is not None and values[key] not in options:
-                raise UserError(f"{where}: key {key!r} = {values[key]!r}: there is none; {near(values[key], options)}")
     if not settings.bases:
         raise UserError(f"{settings.folder}/setup/bases: has no base model (one YAML file each)")
     todo, seen = settings.all_runs(), set()

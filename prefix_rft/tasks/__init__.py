@@ -47,6 +47,10 @@ class Task:
 
         return DemosConfig
 
+    def sources(self, config) -> list[str]:
+        """Teachers whose `raw.<source>.parquet` `make` writes with this configuration."""
+        raise NotImplementedError
+
     def make(self, config, out: Path) -> dict:
         """Write `problems.<split>.parquet` and `raw.<source>.parquet` into `out`; return what data.json says beside the
         counts and checks that `prefix_rft/data.py` adds."""

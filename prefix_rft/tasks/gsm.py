@@ -269,6 +269,9 @@ class Gsm(Task):
         ("I do not know.", "4", False),
     ]
 
+    def sources(self, config: DataConfig) -> list[str]:
+        return ["worked"]
+
     def make(self, config: DataConfig, out: Path) -> dict:
         problems, solutions, passed = sample(config)
         if config.ood.source == "gsm8k":

@@ -111,6 +111,9 @@ class Math(Task):
 
     # ------------------------------------------------------------------------------------------------------ problems
 
+    def sources(self, config: DataConfig) -> list[str]:
+        return [config.teacher] if config.demonstration else []
+
     def make(self, config: DataConfig, out: Path) -> dict:
         template = read_template(config.template, "key 'template'")
         fetched = fetch(config.source, "key source")

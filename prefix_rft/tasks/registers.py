@@ -190,6 +190,9 @@ class Registers(Task):
     verifier = "exact"
     DataConfig = DataConfig
 
+    def sources(self, config: DataConfig) -> list[str]:
+        return list(config.teachers)
+
     def make(self, config: DataConfig, out: Path) -> dict:
         taken: set[str] = set()  # canonical forms of every split in one set: disjoint by construction
         problems = {}
