@@ -43,7 +43,8 @@ def test_every_method_is_in_the_grid_and_sft_in_the_quantities_of_every_preset(f
     quantity = ablations["quantity"].entries
     assert {(e.series, e.at) for e in quantity} == {
         *(("Prefix-RFT", at) for at in (100, 10, 1, 0)),
-        *(("SFT", at) for at in (100, 10, 1)),
+        *(("SFT", at) for at in (100, 10, 1, 0)),
+        ("RFT", 0),
     }
 
 
@@ -54,7 +55,7 @@ def test_points_of_series_stand_side_by_side_and_alone_on_their_place():
     assert apart["sft_budget_sft_5"] == 0  # nothing else at five
     assert set(places_apart(read_ablations(TINY)["group"].entries).values()) == {0}
     assert list(shifted([1, 5], {1, 2, 3, 5}, [-0.25, 0], False)) == [0.75, 5]
-    assert list(shifted([0, 1, 100], {0, 1, 10, 100}, [0.5, 0.5, 0], False)) == pytest.approx([0, 2**0.5, 100])
+    assert list(shifted([0, 1, 100], {0, 1, 10, 100}, [0.5, 0.5, 0], False)) == pytest.approx([1 / 6, 2**0.5, 100])
 
 
 def test_a_variant_is_its_parent_with_its_keys_changed():
