@@ -11,7 +11,15 @@ PRESET ?= tiny
 CORES ?= all
 # more for snakemake, such as CONFIG='seeds=[0,1,2,3,4]'
 CONFIG ?=
-RESULTS = results/$(PRESET)$(if $(findstring smoke=true,$(CONFIG)),-smoke)
+# smoke as Snakemake is going to read it, from CONFIG or else from config/config.yaml; YAML's other words for true would name another folder
+SMOKE := $(or $(patsubst smoke=%,%,$(lastword $(filter smoke=%,$(CONFIG)))),$(shell sed -n 's/^smoke: *\([^ ]*\).*/\1/p' config/config.yaml),false)
+ifeq ($(filter true false,$(SMOKE)),)
+$(error smoke=$(SMOKE): must be smoke=true or smoke=false, in CONFIG or in config/config.yaml)
+endif
+ifneq ($(filter preset=%,$(CONFIG)),)
+$(error CONFIG='$(CONFIG)': name the preset with PRESET=$(patsubst preset=%,%,$(lastword $(filter preset=%,$(CONFIG)))))
+endif
+RESULTS = results/$(PRESET)$(if $(filter true,$(SMOKE)),-smoke)
 SETTINGS = --config preset=$(PRESET) $(CONFIG)
 # one-thread runs side by side use two cores better than one run with two threads
 export OMP_NUM_THREADS = 1
@@ -19,7 +27,7 @@ export PATH := $(abspath $(VENV))/bin:$(PATH)
 
 .PHONY: reproduce test test-slow test-gpu test-deepspeed test-vllm test-slurm slurm-installed lint restore gpu
 
-reproduce: $(VENV)/core.stamp $(if $(findstring smollm2,$(PRESET)),$(VENV)/smollm2.stamp) $(if $(findstring paper,$(PRESET)),$(VENV)/$(if $(findstring smoke=true,$(CONFIG)),paper,gpu).stamp)
+reproduce: $(VENV)/core.stamp $(if $(findstring smollm2,$(PRESET)),$(VENV)/smollm2.stamp) $(if $(findstring paper,$(PRESET)),$(VENV)/$(if $(filter true,$(SMOKE)),paper,gpu).stamp)
 	snakemake --cores $(CORES) --show-failed-logs --rerun-incomplete $(SETTINGS)
 	snakemake --report $(RESULTS)/report.html $(SETTINGS)
 	python -m prefix_rft summary --results $(RESULTS)

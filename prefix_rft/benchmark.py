@@ -17,16 +17,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from . import runinfo
 from .config import build_run
 from .episodes import Episode, Problem, Start
 from .errors import UserError
-from .io import read_parquet, write_json
+from .io import check_out_file, write_json
 from .learner import Learner
 from .methods import get_method
+from .models import load_model, load_tokenizer
 from .rollout import Sampling, make_engine
+from .rows import path_of, prompt_ids, read_problem_rows
 from .tasks import task_of
 
 log = logging.getLogger(__name__)
@@ -182,15 +183,15 @@ def flops(model, prompt_tokens, new_tokens, rows):
 
 def main(args):
     folder = Path(args.model)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa").eval()
+    model, tokenizer = load_model(folder, attn_implementation="sdpa"), load_tokenizer(folder)
+    if args.out:
+        check_out_file(args.out)
     task = task_of(args.data)
-    rows = read_parquet(Path(args.data) / "problems.train.parquet", ("prompt",))[: args.prompts]
+    path = path_of(args.data, "train")
+    rows = read_problem_rows(path)[: args.prompts]
     if len(rows) < args.prompts:
-        raise UserError(
-            f"{args.data}/problems.train.parquet: has {len(rows)} problems; --prompts asks for {args.prompts}"
-        )
-    prompts = [task.prompt_ids(tokenizer, r["prompt"]) for r in rows]
+        raise UserError(f"{path}: has {len(rows)} problems; --prompts asks for {args.prompts}")
+    prompts = prompt_ids(path, rows, lambda prompt: task.prompt_ids(tokenizer, prompt))
     texts = [tokenizer.decode(p) for p in prompts]
     n = args.prompts * args.group_size
     ours = Ours(model, args, prompts)

@@ -15,9 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from .benchmarks import entry_hash, load_benchmarks, read_benchmark, scoring_hash
+from .config import seed_argument
 from .errors import UserError
 from .evaluate import check_model, diagnostics, warn
-from .io import read_json, sha256, write_json, write_parquet
+from .io import read_json, read_mapping, sha256, write_json, write_parquet
+from .models import load_tokenizer
+from .rows import path_of, prompt_ids
 from .statistics import metric_scores, score_interval
 from .templates import read_template
 
@@ -38,7 +41,7 @@ def add_arguments(parser):
     )
     parser.add_argument("--run", required=True, help="name of the run, or of the base model")
     parser.add_argument("--preset", required=True)
-    parser.add_argument("--seed", required=True, type=int, help="the run's seed")
+    parser.add_argument("--seed", required=True, type=seed_argument, help="the run's seed")
     parser.add_argument("--model", required=True, type=Path, help="model folder")
     parser.add_argument(
         "--checkpoints", required=True, type=Path, help="folder for what is done; not an output of the workflow"
@@ -97,17 +100,15 @@ def main(args):
             f"{args.problems}/{args.benchmark}.json: key 'entry_hash' is not that of {config.table}: {args.benchmark}; the entry was"
             " changed, fetch the benchmark again"
         )
-    template = read_template(config.template)
+    template = read_template(config.template, f"{args.config}: key 'template'")
     identity = check_model(args.model, args.data or args.problems, args.run_config, args.override, args.set)
     if args.run_config is not None:
-        trained = read_json(args.model.parent / "run.json").get("template_sha256")
+        trained = read_mapping(args.model.parent / "run.json").get("template_sha256")
         if trained != template.sha256:
             raise UserError(
                 f"{args.config}: key 'template' = {config.template!r}: is not the template that the run was trained with (run.json:"
                 f" template_sha256 = {trained})"
             )
-
-    from transformers import AutoTokenizer
 
     from .problems import refuse_long_prompts
     from .rewards import Verifier
@@ -115,9 +116,11 @@ def main(args):
     from .runinfo import git_revision, hardware, versions
     from .sample_parts import sample_parts
 
-    tokenizer = AutoTokenizer.from_pretrained(args.model)
+    tokenizer = load_tokenizer(args.model)
     samples = config.samples or entry.samples
-    prompts = [template.ids(tokenizer, p["prompt"]) for p in problems]
+    prompts = prompt_ids(
+        path_of(args.problems, args.benchmark), problems, lambda prompt: template.ids(tokenizer, prompt)
+    )
     window = read_json(args.model / "config.json").get("max_position_embeddings")
     refuse_long_prompts(prompts, config.max_response, window, f"{args.config}: {args.benchmark}")
     engine = load_engine(config, args.model, tokenizer, prompts)

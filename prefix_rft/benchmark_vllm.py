@@ -18,7 +18,9 @@ import numpy as np
 import psutil
 
 from .errors import UserError
-from .io import read_parquet, write_json
+from .io import check_out_file, write_json
+from .models import check_folder, load_model, load_tokenizer
+from .rows import path_of, prompt_ids, read_problem_rows
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +74,6 @@ def seconds(function, processes=()):
 
 
 def main(args):
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
     from . import runinfo
     from .config import Vllm
     from .rollout import Sampling, make_engine
@@ -82,14 +81,17 @@ def main(args):
     from .tasks import task_of
 
     folder, task = Path(args.model), task_of(args.data)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    rows = read_parquet(Path(args.data) / "problems.train.parquet", ("prompt",))[: args.prompts]
+    check_folder(folder)
+    tokenizer = load_tokenizer(folder)
+    if args.out:
+        check_out_file(args.out)
+    path = path_of(args.data, "train")
+    rows = read_problem_rows(path)[: args.prompts]
     if len(rows) < args.prompts:
-        raise UserError(
-            f"{args.data}/problems.train.parquet: has {len(rows)} problems; --prompts asks for {args.prompts}"
-        )
-    prompts = [task.prompt_ids(tokenizer, r["prompt"]) for r in rows for _ in range(args.group_size)]
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, args.dtype)).eval()
+        raise UserError(f"{path}: has {len(rows)} problems; --prompts asks for {args.prompts}")
+    encoded = prompt_ids(path, rows, lambda prompt: task.prompt_ids(tokenizer, prompt))
+    prompts = [prompt for prompt in encoded for _ in range(args.group_size)]
+    model = load_model(folder, args.dtype)
     engine = make_engine(
         "vllm",
         model,

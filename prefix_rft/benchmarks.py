@@ -104,8 +104,8 @@ def load_benchmarks(path, override=None) -> tuple[Benchmarks, dict[str, Benchmar
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
             raise UserError(f"{config.table}: entry {name!r}: must be a name of letters, digits, - and _")
     entries = {name: build(Benchmark, table[name], f"{config.table}: {name}") for name in every}
-    read_template(config.template)
-    if "{choices}" not in read_template(config.choice_template).text:
+    read_template(config.template, f"{path}: key 'template'")
+    if "{choices}" not in read_template(config.choice_template, f"{path}: key 'choice_template'").text:
         raise UserError(f"{config.choice_template}: must hold {{choices}}")
     return config, entries
 

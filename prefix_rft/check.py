@@ -1,6 +1,6 @@
 """Command `check`: read every configuration of a preset as its command would, and look at the results folder, before work is spent.
 
-Left out: what needs data or a model (a prompt longer than the window, a full disk); the command that meets it first says so.
+Left out: what needs data or a model (a prompt that leaves no room in the window, a full disk); the command that meets it first says so.
 """
 
 import importlib.util
@@ -21,6 +21,7 @@ PACKAGES = {  # what presets need beside requirements/core.txt: how to install i
     "py3langid": "pip install -c requirements/pins.txt -r requirements/paper.txt",
 }
 EVALUATIONS = {"evaluate": "evaluation", "sample": "pass_at_k", "validate_grid": "validation", "probe": "probe"}
+TRAININGS = ("train", "train_grid", "replay", "train_with_snapshots")
 RESULTS_FORMAT = 1  # goes up when older files in results/<preset>/ can no longer be read with newer ones
 
 
@@ -35,6 +36,11 @@ def add_arguments(parser):
         metavar="RULE:NAME",
         help="jobs that this Python is going to run (NAME: the run, teacher, base model or demonstration set; of a benchmark the kind of"
         " evaluation): refuse them where a package that they need is not installed",
+    )
+    parser.add_argument(
+        "--devices",
+        action="store_true",
+        help="the jobs run on this machine: refuse them where they ask for a GPU and there is none",
     )
 
 
@@ -65,7 +71,7 @@ def check_preset(folder: Path, override=None) -> int:
                 raise UserError(f"{override}: unknown section {key!r}; known: {', '.join(sorted(known))}, run_<method>")
     task, task_config = data.load_config(setup / "data.yaml", override)
     if getattr(task_config, "template", None):
-        read_template(task_config.template)
+        read_template(task_config.template, f"{setup / 'data.yaml'}: key 'template'")
 
     def of_setup(file):
         if file.name == "benchmarks.yaml" or (file.name == "pass_at_k.yaml" and (setup / "benchmarks.yaml").exists()):
@@ -75,13 +81,28 @@ def check_preset(folder: Path, override=None) -> int:
         elif file.name != "data.yaml":
             load(evaluate.Evaluation, file, override, "evaluation")
 
+    windows = {}
+
+    def of_base(file):
+        _, config = base.load_config(file, override)
+        windows[file.stem] = config.shape.positions if config.kind == "registers" else getattr(config, "window", None)
+
+    def of_run(file):
+        if file.stem not in NOT_RUNS:
+            refuse_beyond_window(load_run(file, override), file, windows)
+
     loaders = [
-        (setup / "bases", lambda f: base.load_config(f, override)),
+        (setup / "bases", of_base),
         (setup / "demos", lambda f: load(task.DemosConfig, f, override, "demos")),
-        (setup / "teachers", lambda f: read_template(load(teacher.TeacherConfig, f, override, "teachers").template)),
+        (
+            setup / "teachers",
+            lambda f: read_template(
+                load(teacher.TeacherConfig, f, override, "teachers").template, f"{f}: key 'template'"
+            ),
+        ),
         (setup / "subsets", lambda f: load(subsets.SubsetConfig, f, override, "subsets")),
         (setup, of_setup),
-        (folder, lambda f: f.stem in NOT_RUNS or load_run(f, override)),
+        (folder, of_run),
     ]
     count = 1
     for place, read in loaders:
@@ -91,14 +112,24 @@ def check_preset(folder: Path, override=None) -> int:
                 count += 1
     runs = Runs(folder, override)
     for variant in runs.variants:
-        runs.load(variant)
+        refuse_beyond_window(runs.load(variant), f"{folder}: variant {variant}", windows)
     return count + len(runs.variants)
+
+
+def refuse_beyond_window(run, where, windows):
+    """windows: base -> tokens of prompt and response together, None where only the model knows."""
+    window = windows.get(run.base)
+    if run.rollout and window is not None and run.rollout.max_response >= window:
+        raise UserError(
+            f"{where}: key 'rollout.max_response' = {run.rollout.max_response}: base {run.base!r} has a window of {window} tokens for"
+            " prompt and response together"
+        )
 
 
 def needed(folder: Path, override, rule: str, name: str) -> list[tuple[str, str]]:
     """[(package, the setting that asks for it)] of a job of the workflow, beside requirements/core.txt."""
     setup = Path(folder) / "setup"
-    if rule in ("train", "train_grid", "replay", "train_with_snapshots"):
+    if rule in TRAININGS:
         run = Runs(folder, override).load(name)
         found = [("deepspeed", f"parallel.zero = {run.parallel.zero} of run {name}")] if run.parallel.zero else []
         if run.rollout and run.rollout.engine == "vllm":
@@ -145,6 +176,20 @@ def check_packages(folder: Path, override, jobs: list[str]):
         raise UserError(f"{folder}: packages that its jobs need are not installed in {sys.prefix}: {listed}")
 
 
+def check_devices(folder: Path, override, jobs: list[str]):
+    """Refuse trainings (`rule:name`) that ask for a GPU where PyTorch sees none."""
+    for job in jobs:
+        rule, _, name = job.partition(":")
+        if rule in TRAININGS and Runs(folder, override).load(name).device == "cuda":
+            import torch
+
+            if not torch.cuda.is_available():
+                raise UserError(
+                    f"{folder}: run {name}: key 'device' = 'cuda': this machine has no usable GPU; set it to auto or cpu"
+                )
+            return
+
+
 def check_results(results: Path):
     """Refuse a results folder of another format; mark a folder that has no mark yet."""
     mark = results / "VERSION.json"
@@ -163,6 +208,8 @@ def check_results(results: Path):
 def main(args):
     count = check_preset(args.preset_dir, args.override)
     check_packages(args.preset_dir, args.override, args.jobs)
+    if args.devices:
+        check_devices(args.preset_dir, args.override, args.jobs)
     if args.results is not None:
         check_results(args.results)
     print(f"{args.preset_dir}: {count} configurations are right", file=sys.stderr)

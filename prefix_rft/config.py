@@ -8,6 +8,7 @@ file, key, value and what would be right. `hash` of the resolved values identifi
 Values that the paper leaves open carry the word "unknown" in their help text.
 """
 
+import argparse
 import dataclasses
 import difflib
 import math
@@ -34,6 +35,13 @@ def opt(default, help, *, choices=None, ge=None, gt=None, le=None, identity=True
     if isinstance(default, (list, dict)) or dataclasses.is_dataclass(default):
         return field(default_factory=lambda: default, metadata=meta)
     return field(default=default, metadata=meta)
+
+
+def seed_argument(text):
+    """A seed of the command line, as torch and numpy both take it."""
+    if not text.strip().isdecimal() or int(text) >= 2**63:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number from 0 to 2^63 - 1")
+    return int(text)
 
 
 # ---------------------------------------------------------------------------------------------------------- the run

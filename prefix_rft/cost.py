@@ -204,7 +204,8 @@ class Preset:
         """The run, with the engine of the command line where it names one."""
         if self.engine is None or run.rollout is None:
             return run
-        return dataclasses.replace(run, rollout=dataclasses.replace(run.rollout, engine=self.engine))
+        own = run.rollout.vllm if self.engine == "vllm" else None  # a section that a native engine would refuse
+        return dataclasses.replace(run, rollout=dataclasses.replace(run.rollout, engine=self.engine, vllm=own))
 
     def train(self, run, name, snapshots=0):
         """A training run (paper section 2, step by step)."""

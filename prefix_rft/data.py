@@ -11,7 +11,8 @@ from pathlib import Path
 
 from .config import load, resolve
 from .errors import UserError
-from .io import read_parquet, write_json
+from .io import check_out_folder, write_json
+from .rows import path_of, read_problem_rows
 from .tasks import get_task
 
 COLUMNS = ("id", "prompt", "answer", "level", "canonical")
@@ -34,12 +35,8 @@ def load_config(path, override=None):
 
 
 def read_problems(data: Path, split: str) -> list[dict]:
-    """Rows of one split; refuses a file without the columns of a problem, and an empty one."""
-    path = Path(data) / f"problems.{split}.parquet"
-    rows = read_parquet(path, COLUMNS)
-    if not rows:
-        raise UserError(f"{path}: has no problems")
-    return rows
+    """Rows of one split, checked (rows.py)."""
+    return read_problem_rows(path_of(data, split), COLUMNS)
 
 
 def check(problems: dict[str, list[dict]]) -> dict:
@@ -68,6 +65,7 @@ def check(problems: dict[str, list[dict]]) -> dict:
 
 def main(args):
     task, config = load_config(args.config, args.override)
+    check_out_folder(args.out)
     args.out.mkdir(parents=True, exist_ok=True)
     try:
         extra = task.make(config, args.out)

@@ -22,7 +22,9 @@ from tqdm import tqdm
 from .config import load, opt
 from .data import read_problems
 from .errors import UserError
-from .io import read_parquet, write_json, write_parquet
+from .io import check_out_file, read_parquet, write_json, write_parquet
+from .models import load_tokenizer
+from .rows import shown
 from .tasks import NOTHING, Task, task_of
 
 EXAMPLES = 3  # dropped rows shown per step
@@ -90,7 +92,7 @@ def build(config: DemosConfig, data: Path, tokenizer) -> tuple[list[dict], dict]
     if stop is None:
         raise UserError("the tokenizer has no end-of-sequence token, which every response must end with")
     left_out = task.left_out(data)
-    funnel = Funnel([{"row": n, **r, "response_ids": None} for n, r in enumerate(raw)])
+    funnel = Funnel([{"row": n, **r, "response_ids": None} for n, r in enumerate(raw, 1)])
 
     seen_ids = set()
 
@@ -101,7 +103,9 @@ def build(config: DemosConfig, data: Path, tokenizer) -> tuple[list[dict], dict]
             return f"problem {row['problem_id']!r} is not in split {config.split}"
         if row["demo_id"] in seen_ids:
             return f"demo_id {row['demo_id']!r} is used twice"
-        if not isinstance(row["response"], str) or not row["response"].strip():
+        if row["response"] is not None and not isinstance(row["response"], str):
+            return f"the response {shown(row['response'])} is not a text"
+        if not (row["response"] or "").strip():
             return "the response is empty"
         try:
             ids = tokenizer(row["response"], add_special_tokens=False).input_ids
@@ -115,9 +119,9 @@ def build(config: DemosConfig, data: Path, tokenizer) -> tuple[list[dict], dict]
 
     broken = funnel.step("parse", parse)
     if len(broken) > config.max_broken * len(raw):
-        shown = "; ".join(f"row {d['row']}: {d['reason']}" for d in broken[:EXAMPLES])
+        first = "; ".join(f"row {d['row']}: {d['reason']}" for d in broken[:EXAMPLES])
         raise UserError(
-            f"{source}: {len(broken)} of {len(raw)} rows are broken, more than max_broken = {config.max_broken}: {shown}"
+            f"{source}: {len(broken)} of {len(raw)} rows are broken, more than max_broken = {config.max_broken}: {first}"
         )
     for d in broken:
         print(f"{source}: row {d['row']} dropped: {d['reason']}", file=sys.stderr)
@@ -219,11 +223,8 @@ def _wrong_answers(task: Task, rows, problems) -> dict[int, str]:
 
 def main(args):
     config = load(task_of(args.data).DemosConfig, args.config, args.override, "demos")
-    from transformers import AutoTokenizer
-
-    if not (args.tokenizer / "tokenizer_config.json").exists():
-        raise UserError(f"{args.tokenizer}: holds no tokenizer (tokenizer_config.json is missing)")
-    rows, report = build(config, args.data, AutoTokenizer.from_pretrained(args.tokenizer))
+    check_out_file(args.out)
+    rows, report = build(config, args.data, load_tokenizer(args.tokenizer))
     write_parquet(args.out, rows)
     write_json(args.out.with_suffix(".report.json"), report)
     steps = ", ".join(f"{s['step']} {s['in']} -> {s['out']}" for s in report["steps"])

@@ -17,10 +17,12 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .config import ENGINES, Vllm, config_hash, load, load_run, opt
+from .config import ENGINES, Vllm, config_hash, load, load_run, opt, seed_argument
 from .data import read_problems
 from .errors import UserError
-from .io import hash_of, read_json, sha256, write_json, write_parquet
+from .io import check_out_folder, hash_of, read_json, sha256, write_json, write_parquet
+from .models import check_folder, load_tokenizer
+from .rows import path_of, prompt_ids
 from .study import Counts, check_run
 
 log = logging.getLogger(__name__)
@@ -62,7 +64,7 @@ def add_arguments(parser):
     )
     parser.add_argument("--run", required=True, help="name of the run, or of the base model")
     parser.add_argument("--preset", required=True)
-    parser.add_argument("--seed", required=True, type=int, help="the run's seed")
+    parser.add_argument("--seed", required=True, type=seed_argument, help="the run's seed")
     parser.add_argument("--data", required=True, type=Path, help="folder made by the command `data`")
     parser.add_argument("--model", required=True, type=Path, help="model folder")
     parser.add_argument("--out", required=True, type=Path, help="folder for scores.json and samples.parquet")
@@ -77,11 +79,8 @@ def sampling_seed(evaluation_seed, run_seed, split, temperature):
 def check_model(model: Path, data: Path, run_config=None, override=None, sets=()) -> dict:
     """{config_hash, model_sha256} of the model folder. Refuses a model that was trained with another configuration or on other
     data than what lies there now, and one whose weights are not those that its run.json speaks of."""
-    if not (model / "config.json").exists():
-        raise UserError(f"{model}: is not a model folder: it has no config.json")
+    check_folder(model)
     weights = model / "model.safetensors"
-    if not weights.exists():
-        raise UserError(f"{weights}: no such file; models are kept as one safetensors file")
     measured = sha256(weights)
     if run_config is None:
         if not (model / "base.json").exists():
@@ -210,18 +209,20 @@ def main(args):
     from .tasks import task_of
 
     config = load(Evaluation, args.config, args.override, "evaluation")
+    check_out_folder(args.out)
     task = task_of(args.data)
     problems = {split: first_of(read_problems(args.data, split), config.per_level) for split in config.splits}
     identity = check_model(args.model, args.data, args.run_config, args.override, args.set)
-
-    from transformers import AutoTokenizer
 
     from .rewards import Verifier
     from .rollout import Sampling, load_engine
     from .runinfo import hardware, versions
 
-    tokenizer = AutoTokenizer.from_pretrained(args.model)
-    prompts = {split: [task.prompt_ids(tokenizer, p["prompt"]) for p in rows] for split, rows in problems.items()}
+    tokenizer = load_tokenizer(args.model)
+    prompts = {
+        split: prompt_ids(path_of(args.data, split), rows, lambda prompt: task.prompt_ids(tokenizer, prompt))
+        for split, rows in problems.items()
+    }
     window = read_json(args.model / "config.json").get("max_position_embeddings")
     for split, ids in prompts.items():
         longest = max(map(len, ids))

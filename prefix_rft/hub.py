@@ -61,7 +61,8 @@ def fetch(source: Source, where: str) -> Fetched:
     if source.path is not None:
         path = Path(source.path)
         if not path.is_file():
-            raise UserError(f"{where}.path = {source.path!r}: no such file")
+            what = "is a folder, must be a file" if path.is_dir() else "no such file"
+            raise UserError(f"{where}.path = {source.path!r}: {what}")
         files, origin = [path], {"path": str(path)}
     else:
         files, origin = _download(source, where)

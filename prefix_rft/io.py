@@ -14,11 +14,36 @@ import pyarrow.parquet as pq
 from .errors import UserError
 
 
+def check_out_folder(path):
+    """Refuse a folder for output that could not be made or written in. Commands call it before their work, and nothing is made."""
+    path = Path(path)
+    if path.is_file():
+        raise UserError(f"{path}: is a file: must be a folder, or a name that is free")
+    _refuse_unwritable(path, path.absolute())
+
+
+def check_out_file(path):
+    """The same for a file."""
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder: must be the name of a file")
+    _refuse_unwritable(path, path.absolute().parent)
+
+
+def _refuse_unwritable(path, folder):
+    there = next(p for p in (folder, *folder.parents) if p.exists())
+    if not there.is_dir():
+        raise UserError(f"{path}: cannot be written: {there} is a file, not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: cannot be written: no permission to write in {there}")
+
+
 @contextmanager
 def atomic_path(path):
     """Yield a temporary path beside `path`; when the block ends well it is flushed and renamed onto `path`.
     A crash leaves the old file (or none), never half of a new one."""
     path = Path(path)
+    check_out_file(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(fd)
@@ -39,6 +64,7 @@ def atomic_path(path):
 def atomic_dir(path):
     """Like `atomic_path` for a folder. An existing folder at `path` is replaced."""
     path = Path(path)
+    check_out_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
     os.chmod(temporary, 0o755)
@@ -74,6 +100,14 @@ def read_json(path):
         raise UserError(f"{path}: no such file") from e
     except (ValueError, OSError) as e:
         raise UserError(f"{path}: not readable as JSON: {e}") from e
+
+
+def read_mapping(path):
+    """A JSON file that holds a mapping, such as run.json."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise UserError(f"{path}: must hold a mapping of keys to values, holds a {type(value).__name__}")
+    return value
 
 
 def write_jsonl(path, rows):
@@ -118,8 +152,8 @@ def write_parquet(path, rows, columns=()):
         pq.write_table(pa.Table.from_pylist(rows) if rows or not columns else pa.table(empty), p)
 
 
-def read_parquet(path, columns=()):
-    """Rows of a parquet file as dicts; refuses a file that lacks one of `columns`."""
+def read_table(path, columns=()):
+    """A parquet file as an arrow table; refuses a file that lacks one of `columns`."""
     try:
         table = pq.read_table(path)
     except FileNotFoundError as e:
@@ -129,7 +163,12 @@ def read_parquet(path, columns=()):
     missing = [c for c in columns if c not in table.column_names]
     if missing:
         raise UserError(f"{path}: column {missing[0]!r} is missing; it has {', '.join(table.column_names)}")
-    return table.to_pylist()
+    return table
+
+
+def read_parquet(path, columns=()):
+    """Rows of a parquet file as dicts; refuses a file that lacks one of `columns`."""
+    return read_table(path, columns).to_pylist()
 
 
 def sha256(path):

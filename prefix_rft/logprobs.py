@@ -18,9 +18,8 @@ def _logits(hidden, weight, bias, temperature):
     if weight.dtype not in (torch.bfloat16, torch.float16):
         logits = torch.nn.functional.linear(hidden, weight, bias).float()
     else:
-        if (
-            hidden.is_cuda
-        ):  # no other device has this product; it has no gradient, and the backward pass below needs none
+        if hidden.is_cuda:
+            # no other device has this product; it has no gradient, and the backward pass below needs none
             logits = torch.mm(hidden, weight.t(), out_dtype=torch.float32)
         else:
             logits = torch.empty(len(hidden), len(weight), dtype=torch.float32, device=hidden.device)

@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from .config import ENGINES, Vllm, config_hash, load, opt
+from .config import ENGINES, Vllm, config_hash, load, opt, seed_argument
 from .errors import UserError
-from .io import read_json, read_parquet, sha256, write_json, write_parquet
+from .io import check_out_folder, read_mapping, read_parquet, sha256, write_json, write_parquet
 from .sample_parts import part_file, parts_of
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def add_arguments(parser):
     parser.add_argument("--config", required=True, help="setup/probe.yaml of a preset")
     parser.add_argument("--override", help="file whose section `probe` overrides the configuration")
     parser.add_argument("--run", required=True)
-    parser.add_argument("--seed", required=True, type=int, help="the run's seed")
+    parser.add_argument("--seed", required=True, type=seed_argument, help="the run's seed")
     parser.add_argument("--data", required=True, type=Path, help="folder made by the command `data`")
     parser.add_argument("--replay", required=True, type=Path, help="folder that `train --snapshots` wrote")
     parser.add_argument("--record", required=True, type=Path, help="run.json of the run itself")
@@ -92,7 +92,7 @@ def demonstration_nll(model, problems):
 
 def same_run(replay: Path, record: Path) -> dict:
     """run.json of the run, if the replay in the folder `replay` ended with the same weights."""
-    run, again = read_json(record), read_json(replay / "run.json")
+    run, again = read_mapping(record), read_mapping(replay / "run.json")
     for key in ("config_hash", "model_sha256"):
         if run.get(key) != again.get(key):
             raise UserError(
@@ -104,21 +104,24 @@ def same_run(replay: Path, record: Path) -> dict:
 
 def main(args):
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from .evaluate import judge, sampling_seed
+    from .models import check_folder, load_model, load_tokenizer
     from .problems import load_problems, stop_ids
     from .rewards import Verifier
     from .rollout import Sampling, make_engine
     from .tasks import task_of
 
     config = load(Probe, args.config, args.override, "probe")
+    check_out_folder(args.out)
     record = same_run(args.replay, args.record)
     folders = sorted(p for p in (args.replay / "snapshots").glob("step-*") if re.fullmatch(r"step-\d+", p.name))
     if len(folders) < 2:
         raise UserError(f"{args.replay}/snapshots: holds {len(folders)} snapshots; make them with train --snapshots")
     task, device = task_of(args.data), "cuda" if torch.cuda.is_available() else "cpu"
-    tokenizer = AutoTokenizer.from_pretrained(folders[0])
+    tokenizer = load_tokenizer(folders[0])
+    for folder in folders:
+        check_folder(folder)
     note = {
         "run": args.run,
         "seed": args.seed,
@@ -145,11 +148,13 @@ def main(args):
             step = int(folder.name.removeprefix("step-"))
             if step in have:
                 continue
-            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="sdpa")
-            model = model.to(device).eval()
+            model = load_model(folder, attn_implementation="sdpa").to(device)
             stops = stop_ids(model, tokenizer)
             if chosen is None:
-                problems = load_problems(args.data, config.split, config.demos, task, tokenizer, stops)
+                problems = load_problems(
+                    *(args.data, config.split, config.demos, task, tokenizer, stops),
+                    vocabulary=model.get_input_embeddings().num_embeddings,
+                )
                 table = read_parquet(args.data / f"problems.{config.split}.parquet", ("id", "level", "answer"))
                 chosen = subset(table, problems, config.per_level)
                 named = [{"id": p.id, "level": level, "answer": p.answer} for p, level in chosen]

@@ -7,7 +7,7 @@ import numpy as np
 
 from .episodes import Demonstration, Problem
 from .errors import UserError
-from .io import read_parquet
+from .rows import path_of, prompt_ids, read_demonstration_rows, read_problem_rows
 
 
 def stop_ids(model, tokenizer):
@@ -19,35 +19,29 @@ def stop_ids(model, tokenizer):
     return sorted(set(eos)) if isinstance(eos, list) else [eos]
 
 
-def load_problems(data, split, demos, task, tokenizer, stops):
+def load_problems(data, split, demos, task, tokenizer, stops, vocabulary):
     """[Problem] of `data/problems.<split>.parquet`, with the demonstrations of `data/demos.<demos>.parquet` attached.
 
-    Demonstrations are taken as the ids that the filter wrote; each must end with a stop id.
+    Demonstrations are taken as the ids that the filter wrote; each must end with a stop id. vocabulary: rows of the model's embedding.
     """
-    path = Path(data) / f"problems.{split}.parquet"
-    rows = read_parquet(path, ("id", "prompt", "answer", "level"))
-    if not rows:
-        raise UserError(f"{path}: holds no problem")
+    path = path_of(data, split)
+    rows = read_problem_rows(path)
     by_problem = {}
     if demos is not None:
         demo_path = Path(data) / f"demos.{demos}.parquet"
-        for r in read_parquet(demo_path, ("problem_id", "demo_id", "response_ids")):
-            ids = list(r["response_ids"])
+        for r in read_demonstration_rows(demo_path, vocabulary):
+            ids = r["response_ids"]
             if not ids or ids[-1] not in stops:
                 raise UserError(
                     f"{demo_path}: demonstration {r['demo_id']!r} ends with token {ids[-1:]}: must be one of the stop ids"
                     f" {stops}, else a model that imitates it never stops"
                 )
             by_problem.setdefault(r["problem_id"], []).append(Demonstration(r["demo_id"], ids))
-        if not by_problem:
-            raise UserError(f"{demo_path}: holds no demonstration")
-    prompts = {}
-    problems = []
-    for r in rows:
-        if r["prompt"] not in prompts:
-            prompts[r["prompt"]] = task.prompt_ids(tokenizer, r["prompt"])
-        demos = by_problem.pop(r["id"], [])
-        problems.append(Problem(r["id"], prompts[r["prompt"]], r["answer"], demos, str(r["level"])))
+    prompts = prompt_ids(path, rows, lambda prompt: task.prompt_ids(tokenizer, prompt))
+    problems = [
+        Problem(r["id"], prompt, r["answer"], by_problem.pop(r["id"], []), r["level"])
+        for r, prompt in zip(rows, prompts, strict=True)
+    ]
     if by_problem and all(not p.demos for p in problems):
         raise UserError(
             f"{demo_path}: no demonstration belongs to a problem of {path} (first: {next(iter(by_problem))!r})"

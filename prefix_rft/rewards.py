@@ -9,12 +9,13 @@ Left out: symbolic equality of whole responses, a reward for format.
 import json
 import re
 import sys
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .answers import LONGEST, choice, clean, final_answer, reference
 from .errors import UserError
-from .io import write_jsonl
+from .io import check_out_file, write_jsonl
 from .rewards_pool import WALL, Pool
 from .values import compare, readings, spelling
 
@@ -236,15 +237,35 @@ def read_rows(path: Path, types) -> list[dict]:
     return rows
 
 
+def refuse_references(path, rows, kinds, verifiers):
+    """Refuse reference answers that nothing can be compared with: every response to them would be wrong."""
+    wrong = []
+    for kind, verifier in verifiers.items():
+        at = [i for i, k in enumerate(kinds) if k == kind]
+        sure = verifier.parses([rows[i]["answer"] for i in at])
+        wrong += [(i + 1, kind) for i, ok in zip(at, sure, strict=True) if not ok]
+    if wrong:
+        n, kind = min(wrong)
+        raise UserError(
+            f"{path}: row {n}: key 'answer' = {rows[n - 1]['answer'][:60]!r}: cannot be read as an answer of type {kind!r}"
+            + (f" (and {len(wrong) - 1} more rows)" if len(wrong) > 1 else "")
+        )
+
+
 def main(args):
+    if args.out:
+        check_out_file(args.out)
     rows = read_rows(args.file, (args.task,) if args.task else ("math", "choice"))
     verdicts = [None] * len(rows)
-    for kind in dict.fromkeys(r.get("type", args.task or "math") for r in rows):
-        at = [i for i, r in enumerate(rows) if r.get("type", args.task or "math") == kind]
-        with Verifier(kind) as verifier:
+    kinds = [r.get("type", args.task or "math") for r in rows]
+    with ExitStack() as stack:
+        verifiers = {kind: stack.enter_context(Verifier(kind)) for kind in dict.fromkeys(kinds)}
+        refuse_references(args.file, rows, kinds, verifiers)
+        for kind, verifier in verifiers.items():
+            at = [i for i, k in enumerate(kinds) if k == kind]
             judged = verifier.score([rows[i]["response"] for i in at], [rows[i]["answer"] for i in at])
-        for i, verdict in zip(at, judged, strict=True):
-            verdicts[i] = verdict
+            for i, verdict in zip(at, judged, strict=True):
+                verdicts[i] = verdict
     judged = [asdict(v) for v in verdicts]
     if args.out:
         write_jsonl(args.out, judged)

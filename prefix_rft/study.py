@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from .ablations import PREFIX, Ablation, Runs, read_ablations
 from .config import Run, config_hash, resolve
 from .errors import UserError
-from .io import read_json, read_jsonl
+from .io import read_jsonl, read_mapping
 from .statistics import metric_scores
 
 log = logging.getLogger(__name__)
@@ -361,7 +361,7 @@ def load_study(
 
 def check_run(path: Path, config: Run) -> dict:
     """run.json at `path`, if it is a complete run of `config`."""
-    record = read_json(path)
+    record = read_mapping(path)
     if record.get("status") != "complete":
         raise UserError(
             f"{path}: key 'status' = {record.get('status')!r}: the run did not end; start it again, it goes on"
@@ -406,7 +406,7 @@ def _check(member, seed):
         member.meta[seed] = {"scores": None, "run": check_run(member.run_dir(seed) / "run.json", member.config)}
         return
     path = member.eval_dir(seed) / "scores.json"
-    scores = read_json(path)
+    scores = read_mapping(path)
     record = None
     if member.config is not None:
         record = check_run(member.run_dir(seed) / "run.json", member.config)

@@ -14,6 +14,8 @@ from pathlib import Path
 from .config import ENGINES, Vllm, config_hash, load, opt
 from .data import read_problems
 from .io import read_json, sha256, write_json, write_parquet
+from .models import check_folder, load_tokenizer
+from .rows import path_of, prompt_ids
 from .tasks import task_of
 from .templates import read_template
 
@@ -57,10 +59,8 @@ def main(args):
     task, problems, template = (
         task_of(args.data),
         read_problems(args.data, config.split),
-        read_template(config.template),
+        read_template(config.template, f"{args.config}: key 'template'"),
     )
-
-    from transformers import AutoTokenizer
 
     from .benchmark_scores import sampling_seed
     from .problems import refuse_long_prompts
@@ -69,8 +69,9 @@ def main(args):
     from .runinfo import versions
     from .sample_parts import sample_parts
 
-    tokenizer = AutoTokenizer.from_pretrained(args.model)
-    prompts = [template.ids(tokenizer, p["prompt"]) for p in problems]
+    check_folder(args.model)
+    tokenizer = load_tokenizer(args.model)
+    prompts = prompt_ids(path_of(args.data, config.split), problems, lambda prompt: template.ids(tokenizer, prompt))
     window = read_json(args.model / "config.json").get("max_position_embeddings")
     refuse_long_prompts(prompts, config.max_response, window, args.config)
     engine = load_engine(config, args.model, tokenizer, prompts)

@@ -43,10 +43,13 @@ class Template:
         return tokenizer(self.render(question), add_special_tokens=False).input_ids
 
 
-def read_template(path) -> Template:
+def read_template(path, where="key 'template'") -> Template:
+    """where: the file and key that ask for it."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{path}: the template is not readable: {e}") from e
+        raise UserError(
+            f"{where} = {str(path)!r}: the template is not readable: {e.strerror if isinstance(e, OSError) else e}"
+        ) from e
     last = text.removesuffix("\n").rpartition("\n")[2]
     return Template(text if last.startswith("<|") else text.removesuffix("\n"), str(path))

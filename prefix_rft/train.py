@@ -21,17 +21,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from . import checkpoint, distributed, memory, runinfo
-from .config import config_hash, load_run
+from .config import config_hash, load_run, seed_argument
 from .episodes import Episode
 from .errors import UserError
-from .io import atomic_dir, read_json, read_jsonl, sha256, write_json, write_text
+from .io import atomic_dir, check_out_folder, read_jsonl, read_mapping, sha256, write_json, write_text
 from .learner import Learner, use_tensor_cores
 from .methods import get_method
 from .methods.base import ce_streams
 from .metrics import step_metrics
+from .models import check_folder, load_model, load_tokenizer
 from .problems import Order, load_problems, refuse_long, stop_ids, total_steps
 from .rewards import Verifier
 from .rollout import Sampling, make_engine
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser):
     )
     parser.add_argument("--preset", required=True)
     parser.add_argument("--run", required=True, help="name of the run")
-    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--seed", type=seed_argument, required=True)
     parser.add_argument("--data", required=True, help="folder with problems.*.parquet and demos.*.parquet")
     parser.add_argument("--init", required=True, help="folder of the model to start from")
     parser.add_argument(
@@ -90,13 +90,17 @@ class Trainer:
             )
         use_tensor_cores(self.device, run.dtype)
         self.ranks = distributed.start(run.parallel, self.device, args.config)
-        if not (Path(args.init) / "config.json").exists():
-            raise UserError(f"{args.init}: no model there (config.json is missing)")
+        check_folder(args.init)
+        for folder in (args.out, args.checkpoints):
+            check_out_folder(folder)
         memory.refuse_too_little(args.config, run, self.method, args.init, self.device)
-        self.tokenizer = AutoTokenizer.from_pretrained(args.init)
-        model = AutoModelForCausalLM.from_pretrained(args.init, dtype=torch.float32, attn_implementation="sdpa").eval()
+        self.tokenizer = load_tokenizer(args.init)
+        model = load_model(args.init, attn_implementation="sdpa")
         self.stops = stop_ids(model, self.tokenizer)
-        problems = load_problems(args.data, run.train_split, demos, self.task, self.tokenizer, self.stops)
+        problems = load_problems(
+            *(args.data, run.train_split, demos, self.task, self.tokenizer, self.stops),
+            vocabulary=model.get_input_embeddings().num_embeddings,
+        )
         if not self.method.samples:  # an item of SFT is a demonstration
             problems = [p for p in problems if p.demos]
         self.problems = problems
@@ -405,6 +409,17 @@ def begin_live_metrics(trainer, scratch, start):
     return rows, timings
 
 
+def diverged(trainer, t, why):
+    """What to say of a step that ended in numbers that are not finite. Nothing is written: the checkpoints are of steps before it."""
+    args, lr = trainer.args, trainer.run.optimizer.lr
+    saved = checkpoint.checkpoints(args.checkpoints)
+    kept = f"checkpoints up to {saved[-1].name} stay in {args.checkpoints}" if saved else "no checkpoint was due yet"
+    return (
+        f"{args.config}: run {args.run}, seed {args.seed}, step {t} of {trainer.steps}: the training diverged ({why}): key 'optimizer.lr' ="
+        f" {lr:g}: try a tenth of it, a longer optimizer.warmup or a smaller optimizer.grad_clip; {kept}"
+    )
+
+
 def main(args):
     trainer = Trainer(args)
     scratch, ranks = Path(args.checkpoints), trainer.ranks
@@ -427,7 +442,10 @@ def main(args):
         tqdm(total=trainer.steps, initial=start, desc=title, disable=quiet, unit="step") as bar,
     ):
         for t in range(start, trainer.steps):
-            row, timing = trainer.step(t, verifier)
+            try:
+                row, timing = trainer.step(t, verifier)
+            except FloatingPointError as e:
+                raise UserError(diverged(trainer, t, e)) from e
             for file, record, all_records in ((metrics_file, row, rows), (timing_file, timing, timings)):
                 file.write(json.dumps(record) + "\n")
                 file.flush()
@@ -474,7 +492,7 @@ def main(args):
 
 def read_run(folder):
     """run.json of a complete run."""
-    value = read_json(Path(folder) / "run.json")
+    value = read_mapping(Path(folder) / "run.json")
     if value.get("status") != "complete":
         raise UserError(f"{folder}/run.json: key 'status' = {value.get('status')!r}: must be 'complete'")
     return value

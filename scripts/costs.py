@@ -126,6 +126,10 @@ def main():
     )
     parser.add_argument("--config", nargs="+", default=[], help="as for Snakemake, such as seeds=[0,1,2]")
     args = parser.parse_args()
+    if not args.results.is_dir():
+        raise UserError(
+            f"{args.results}: no such results folder; must be results/<preset>, with the workflow's benchmark files"
+        )
     preset = args.results.name
     settings = ["--config", f"preset={preset}", *args.config]
     groups = {"": args.targets} if args.targets else grouped(snakemake("--list-target-rules", *settings))

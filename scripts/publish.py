@@ -5,6 +5,7 @@
 Models and samples are not copied. The page says what was run; what it means is written by hand in docs/findings.md.
 """
 
+import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from prefix_rft.ablations import PREFIX
 from prefix_rft.config import read_yaml
 from prefix_rft.errors import UserError
-from prefix_rft.io import read_json, write_json, write_text
+from prefix_rft.io import read_mapping, write_json, write_text
 from prefix_rft.published import beside_figure
 from prefix_rft.tables import read_csv
 
@@ -39,10 +40,27 @@ def caption(name: str, numbers: Path, preset: str) -> str:
     return " ".join(text.replace("``", "`").replace("\\@", "@").split())
 
 
+def refuse_mixed(results: Path):
+    """Refuse tables that were made from other models than those in the folder's runs/: its numbers would be of two trainings."""
+    for path in sorted((results / "tables").glob("*.runs.json")):
+        for run, seeds in (read_mapping(path).get("runs") or {}).items():
+            for seed, noted in seeds.items():
+                record = results / "runs" / run / f"seed{seed}" / "run.json"
+                if not record.exists():  # a base model, or a run that is not kept here
+                    continue
+                found = read_mapping(record).get("model_sha256")
+                if noted.get("model_sha256") != found:
+                    raise UserError(
+                        f"{path}: key 'runs.{run}.{seed}.model_sha256' = {noted.get('model_sha256')!r}: {record} has {found!r}; the"
+                        " table was made from another training of this run, make it again with snakemake"
+                    )
+
+
 def publish(results: Path, out: Path):
     tables = sorted(p for p in (results / "tables").glob("*") if p.suffix in (".csv", ".md", ".json"))
     if not tables:
         raise UserError(f"{results}/tables: holds no table; make it with snakemake --cores all")
+    refuse_mixed(results)
     figures = sorted(p for p in (results / "figures").glob("*") if p.suffix in (".png", ".csv"))
     for folder, files in (("tables", tables), ("figures", figures)):
         shutil.rmtree(out / folder, ignore_errors=True)
@@ -51,7 +69,7 @@ def publish(results: Path, out: Path):
             shutil.copy(file, out / folder / file.name)
     runs = {}
     for path in sorted((results / "runs").glob("*/seed*/run.json")):
-        record = read_json(path)
+        record = read_mapping(path)
         keys = (
             "config_hash",
             "model_sha256",
@@ -84,4 +102,11 @@ def publish(results: Path, out: Path):
 
 
 if __name__ == "__main__":
-    publish(Path(sys.argv[1]), Path(sys.argv[2]))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path, help="results folder, such as results/tiny")
+    parser.add_argument("out", type=Path, help="folder for the copies, such as docs/results/tiny")
+    args = parser.parse_args()
+    try:
+        publish(args.results, args.out)
+    except UserError as e:
+        sys.exit(f"error: {e}")

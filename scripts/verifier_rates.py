@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from prefix_rft.answers import clean, reference
+from prefix_rft.errors import UserError
 from prefix_rft.io import read_rows, write_json
 from prefix_rft.rewards import Verifier, _typed
 from prefix_rft.values import compare
@@ -88,4 +89,7 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except UserError as e:
+        sys.exit(f"error: {e}")

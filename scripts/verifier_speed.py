@@ -14,10 +14,12 @@ import argparse
 import logging
 import random
 import re
+import sys
 import time
 from pathlib import Path
 
 from prefix_rft.answers import clean, final_answer, reference
+from prefix_rft.errors import UserError
 from prefix_rft.io import read_rows
 from prefix_rft.rewards import Verifier
 from prefix_rft.rewards_worker import judge
@@ -103,4 +105,7 @@ def report(repeat, responses, answers, slow, fast, slow_seconds, fast_seconds):
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as e:
+        sys.exit(f"error: {e}")

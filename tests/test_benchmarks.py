@@ -240,7 +240,7 @@ def test_answers_that_do_not_parse_are_named_and_kept(preset, tmp_path, capsys):
         ({"names": ["two"]}, "key 'names': 'two' is no entry of .*table.yaml; it has one"),
         ({"clear_of": ["two"]}, "key 'clear_of': 'two' is no entry"),
         ({"names": []}, "names"),
-        ({"template": "nowhere.txt"}, "nowhere.txt: the template is not readable"),
+        ({"template": "nowhere.txt"}, "key .template. = .nowhere.txt.: the template is not readable"),
         ({"choice_template": "config/templates/qwen_math.txt"}, "must hold {choices}"),
     ],
 )

@@ -1,8 +1,10 @@
 """Packages that a preset's jobs need are looked for before the first job."""
 
 import importlib.util
+import shutil
 
 import pytest
+import yaml
 
 from prefix_rft import check
 from prefix_rft.errors import UserError
@@ -54,3 +56,29 @@ def test_graph_without_vllm_ends_before_its_first_job(copy):
     errors = [line for line in text.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and "vllm (engine = 'vllm' of config/paper-7b/setup/benchmarks.yaml" in errors[0], text
     assert not (copy / "results").exists()
+
+
+def test_a_gpu_is_asked_for_before_the_first_job(monkeypatch):
+    import torch
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match="run rft: key 'device' = 'cuda': this machine has no usable GPU"):
+        check.check_devices(PAPER, None, ["problems:", "train:rft"])
+    check.check_devices(PAPER, SMOKE, ["train:rft", "train:sft"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    check.check_devices(PAPER, None, ["train:rft"])
+
+
+def test_responses_longer_than_the_window_are_noticed_before_there_is_a_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    folder = tmp_path / "tiny"
+    shutil.copytree(ROOT / "config/tiny", folder)
+    file = folder / "rft.yaml"
+    values = yaml.safe_load(file.read_text())
+    values["rollout"] = (values.get("rollout") or {}) | {"max_response": 4096}
+    file.write_text(yaml.safe_dump(values))
+    with pytest.raises(
+        UserError, match=r"rft.yaml: key 'rollout.max_response' = 4096: base 'base' has a window of \d+ tokens"
+    ):
+        check.check_preset(folder)

@@ -170,4 +170,3 @@ def test_kinds_tell_controls_from_methods(root):
         assert kind_of(load_run(root / "config" / "tiny" / f"{name}.yaml")) == kind and kind in KINDS
     assert kind_of(run_config(**PREFIX, prefix={"fixed": 0.001})) == "prefix_rft_static"
     assert kind_of(run_config(**PREFIX, prefix={"keep": "random"})) == "prefix_rft"
-    assert set(methods.names()) <= set(KINDS)

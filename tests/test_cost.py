@@ -308,7 +308,7 @@ def test_engine_and_its_options_change_time_and_memory_together(monkeypatch):
         return prices.train(run, "rft"), parts
 
     native, parts = job("native")
-    same, _ = job(None, "rollout.engine=native")
+    same, _ = job(None, "rollout.engine=native", "rollout.vllm=null")
     assert (native.seconds, native.memory) == (same.seconds, same.memory) and native.memory == memory.peak(parts)
     assert "rollout: logits" in parts and "rollout: logits" not in job()[1]
     # without a section: the engine's default, 4 GiB, in both

@@ -75,10 +75,10 @@ def test_steps_drop_in_order_and_say_what(folder):
     assert counts(report) == {"parse": (11, 8), "verify": (8, 7), "length": (7, 6), "deduplicate": (6, 5)}
     assert [r["demo_id"] for r in rows] == [f"d{i}" for i in range(5)]
     parse_step = report["steps"][0]["dropped"]
-    assert [d["row"] for d in parse_step] == [8, 9, 10]
+    assert [d["row"] for d in parse_step] == [9, 10, 11]
     assert "empty" in parse_step[0]["reason"] and "'p9' is not in split train" in parse_step[1]["reason"]
     assert "cannot be tokenised" in parse_step[2]["reason"]
-    assert report["steps"][1]["dropped"][0]["row"] == 6
+    assert report["steps"][1]["dropped"][0]["row"] == 7
 
 
 def test_unfiltered_teacher_keeps_wrong_answers(folder):
@@ -102,7 +102,7 @@ def test_share_is_of_prompts_and_drawn_by_seed(folder):
 def test_too_many_broken_rows_are_refused_by_number(folder):
     path, raw = folder
     raw[2]["response"] = "  "
-    with pytest.raises(UserError, match=r"raw.t.parquet: 1 of 5 rows are broken.*row 2: the response is empty"):
+    with pytest.raises(UserError, match=r"raw.t.parquet: 1 of 5 rows are broken.*row 3: the response is empty"):
         run(path, raw)
     assert not (path / "demos.t.parquet").exists()
 
@@ -110,7 +110,7 @@ def test_too_many_broken_rows_are_refused_by_number(folder):
 def test_the_end_mark_inside_a_response_is_refused(folder):
     path, raw = folder
     raw[0]["response"] = "<eos>" + raw[0]["response"]
-    with pytest.raises(UserError, match="row 0: holds the end mark"):
+    with pytest.raises(UserError, match="row 1: holds the end mark"):
         run(path, raw)
 
 
@@ -147,3 +147,9 @@ def test_demonstrations_can_be_given_to_other_problems(folder):
     assert sum(r["problem_id"][1:] != r["demo_id"][1:] for r in some) == 2
     checked, report = run(folder[0], swapped=0.4)
     assert len(checked) == 3 and counts(report)["verify"] == (5, 3)
+
+
+def test_a_response_that_is_a_number_is_called_so(folder):
+    path, raw = folder
+    with pytest.raises(UserError, match="row 1: the response 7 is not a text"):
+        run(path, [r | {"response": 7} for r in raw])

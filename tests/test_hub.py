@@ -204,6 +204,8 @@ def test_broken_rows_are_numbered_and_broken_files_refused(tmp_path):
         read_table(half)
     with pytest.raises(UserError, match="x.path = .*: no such file"):
         fetch(source("a/b", path=str(tmp_path / "none.jsonl")), "x")
+    with pytest.raises(UserError, match="x.path = .*: is a folder, must be a file"):
+        fetch(source("a/b", path=str(tmp_path)), "x")
     (tmp_path / "x.txt").write_text("")
     with pytest.raises(UserError, match="must be a .parquet"):
         read_table(tmp_path / "x.txt")

@@ -158,7 +158,12 @@ def test_decontamination_can_be_required_or_left_out(world, capsys):
 @pytest.mark.parametrize(
     ("rows", "changes", "message"),
     [
-        ([], {}, "holds no row"),
+        ([], {}, r"key 'source': \S+train.jsonl holds no row"),
+        (
+            training_rows()[:6],
+            {"template": "nowhere.txt"},
+            "key 'template' = 'nowhere.txt': the template is not readable",
+        ),
         ([{"prompt": "x"}] * 3, {}, "column 'reward_model.ground_truth' is missing; the data have prompt"),
         (
             [training_row("x", "1", "y"), {"prompt": 3}, training_row("z", "1", "y")],
@@ -166,7 +171,7 @@ def test_decontamination_can_be_required_or_left_out(world, capsys):
             r"1 of 3 rows are broken, more than max_broken = 0.1: row 2: no text of user",
         ),
         (training_rows()[:6], {"validation": 6}, "key 'validation' = 6: only 6 problems are left"),
-        (training_rows()[:6], {"validation": 1, "question": "problem"}, "column 'problem' is missing"),
+        (training_rows()[:6], {"validation": 1, "question": "problem"}, "key 'question': column 'problem' is missing"),
     ],
 )
 def test_bad_training_data_end_in_one_line_with_the_file(world, capsys, rows, changes, message):

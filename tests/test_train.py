@@ -245,7 +245,7 @@ def test_a_sampler_left_on_old_weights_is_noticed(world, tmp_path, monkeypatch):
 
     first = NativeEngine.sync
     monkeypatch.setattr(
-        NativeEngine, "sync", lambda self, model: first(self, model) if not hasattr(self, "head") else None
+        NativeEngine, "sync", lambda self, *args: first(self, *args) if not hasattr(self, "head") else None
     )
     with pytest.raises(
         UserError, match="step 1: log-probs of sampler and learner differ by .* set rollout.old_logprobs to learner"

@@ -404,5 +404,10 @@ def test_command_score_knows_types_and_time_outs_and_names_bad_rows(tmp_path, ca
         and "row 2: not JSON" in error
         and "row 3: key 'type' = 'maths'" in error
     )
+    source.write_text("".join(json.dumps(r) + "\n" for r in [*rows, rows[2] | {"answer": "  "}]))
+    assert main(["score", str(source)]) == 2
+    assert "row 5: key 'answer' = '  ': cannot be read as an answer of type 'math'" in capsys.readouterr().err
+    source.write_text(json.dumps(rows[0] | {"answer": "none of them"}))
+    assert main(["score", str(source)]) == 2 and "an answer of type 'choice'" in capsys.readouterr().err
     source.write_text("")
     assert main(["score", str(source)]) == 2 and "holds no row" in capsys.readouterr().err

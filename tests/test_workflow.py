@@ -218,3 +218,17 @@ def test_make_knows_when_set_up_is_done(copy):
     assert "pip install" not in run("make -n test", copy)
     (copy / "requirements/pins.txt").touch()
     assert "pip install" in run("make -n test", copy)
+
+
+def test_make_reports_on_the_folder_that_the_graph_writes(copy):
+    if shutil.which("make") is None:
+        pytest.skip("no make on this machine")
+    assert "--results results/tiny\n" in run("make -n reproduce", copy)
+    assert "--results results/tiny-smoke\n" in run("make -n reproduce CONFIG=smoke=true", copy)
+    for word in ("True", "yes", "1"):
+        text = run(f"make -n reproduce CONFIG=smoke={word}", copy, fails=True)
+        assert f"smoke={word}: must be smoke=true or smoke=false" in text and "snakemake" not in text
+    assert "PRESET=gsm" in run("make -n reproduce CONFIG=preset=gsm", copy, fails=True)
+    settings = copy / "config/config.yaml"
+    settings.write_text(settings.read_text().replace("smoke: false", "smoke: true"))
+    assert "--results results/tiny-smoke\n" in run("make -n reproduce", copy)

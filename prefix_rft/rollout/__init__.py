@@ -49,12 +49,12 @@ def make_engine(
 def load_engine(config, folder, tokenizer, prompts):
     """The engine of an evaluation. config: has engine, vllm, max_rows, max_response, and may have a dtype; folder: of the model."""
     import torch
-    from transformers import AutoModelForCausalLM
 
+    from ..models import load_model
     from ..problems import stop_ids
 
     dtype = getattr(config, "dtype", "float32")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
+    model = load_model(folder, dtype)
     if config.engine == "native" and torch.cuda.is_available():  # vLLM has a copy of its own on the GPU
         model = model.to("cuda")
     return make_engine(

@@ -115,7 +115,7 @@ class Math(Task):
         return [config.teacher] if config.demonstration else []
 
     def make(self, config: DataConfig, out: Path) -> dict:
-        template = read_template(config.template)
+        template = read_template(config.template, "key 'template'")
         fetched = fetch(config.source, "key source")
         numbered, counts = self._rows(config, fetched)
         rows, dropped, compared = self._clean(config, numbered, out, counts)
@@ -159,11 +159,12 @@ class Math(Task):
         """Rows that have what they need, and the counts so far."""
         total = len(fetched.rows) + len(fetched.broken)
         if total == 0:
-            raise UserError(f"key 'source': {fetched.origin} holds no row")
-        for name in filter(None, (config.question, config.answer, config.demonstration)):
-            if not any(_has(row, name) for _, row in fetched.rows):
+            raise UserError(f"key 'source': {fetched.origin.get('path') or fetched.origin['name']} holds no row")
+        for key in ("question", "answer", "demonstration"):
+            name = getattr(config, key)
+            if name and not any(_has(row, name) for _, row in fetched.rows):
                 known = sorted({k for _, row in fetched.rows[:100] for k in row})
-                raise UserError(f"key 'source': column {name!r} is missing; the data have {', '.join(known)}")
+                raise UserError(f"key {key!r}: column {name!r} is missing; the data have {', '.join(known)}")
         rows, broken = [], list(fetched.broken)
         for number, row in fetched.rows[: config.limit]:
             try:

@@ -113,7 +113,8 @@ def check_configuration():
     """Once, before the first job: every configuration of the preset, the packages that its jobs need, and whether the results folder
     is of this version."""
     command = [sys.executable, "-m", "prefix_rft", "check", "--preset-dir", S.folder, "--results", RESULTS]
-    if subprocess.run([*command, *OVERRIDE_FLAG.split(), "--jobs", *jobs_of_this_python()]).returncode:
+    here = [] if workflow.non_local_exec else ["--devices"]  # a cluster's nodes have other devices than this machine
+    if subprocess.run([*command, *OVERRIDE_FLAG.split(), *here, "--jobs", *jobs_of_this_python()]).returncode:
         sys.exit(2)
 
 
@@ -260,7 +261,7 @@ def cpus_per_gpu(rule):
     try:
         return int(getattr(given["cpus_per_gpu"], "value", given["cpus_per_gpu"]))
     except (TypeError, ValueError):
-        raise WorkflowError(f"cpus_per_gpu of rule {rule}: must be a plain number where a job has several nodes")
+        raise WorkflowError(f"cpus_per_gpu of {rule} must be a plain number where a job has several nodes")
 
 
 def training(rule):

@@ -1,0 +1,63 @@
+"""Model folders, looked at before they are loaded: config.json, one model.safetensors, a tokenizer.
+
+transformers takes a folder that is not there for a name on the hub, and says of a file that is broken what its parser saw. Here a bad
+folder is one error that names the file. What a file holds is not judged: weights are compared by hash where a run.json speaks of them.
+"""
+
+from pathlib import Path
+
+from .errors import UserError
+from .io import read_mapping
+
+VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model")
+AGAIN = "make or copy the model again"
+
+
+def check_folder(folder) -> dict:
+    """The values of config.json, once the folder's config.json and weights can be read; costs no more than their headers."""
+    from safetensors import SafetensorError, safe_open
+
+    folder = Path(folder)
+    if not (folder / "config.json").exists():
+        raise UserError(f"{folder}: is not a model folder: it has no config.json")
+    values = read_mapping(folder / "config.json")
+    weights = folder / "model.safetensors"
+    if not weights.is_file():
+        raise UserError(f"{weights}: no such file; models are kept as one safetensors file: {AGAIN}")
+    try:
+        with safe_open(weights, framework="pt"):  # reads the header and compares it with the length of the file
+            pass
+    except (SafetensorError, OSError) as e:
+        raise UserError(f"{weights}: is damaged or cut short ({_short(e)}): {AGAIN}") from e
+    return values
+
+
+def load_tokenizer(folder):
+    from transformers import AutoTokenizer
+
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; it must hold a model with its tokenizer")
+    if not any((folder / name).is_file() for name in VOCABULARIES):
+        raise UserError(f"{folder}: holds no tokenizer (tokenizer.json is missing): {AGAIN}")
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except Exception as e:  # tokenizers raises bare Exception, transformers many kinds
+        raise UserError(f"{folder}: its tokenizer cannot be read ({_short(e)}): {AGAIN}") from e
+
+
+def load_model(folder, dtype="float32", **options):
+    """The model in evaluation mode. dtype: a name of torch's."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    check_folder(folder)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), **options)
+    except (ValueError, KeyError, TypeError, OSError) as e:  # an architecture that is unknown, shapes that do not fit
+        raise UserError(f"{folder}: cannot be read as a model ({_short(e)}): {AGAIN}") from e
+    return model.eval()
+
+
+def _short(e):
+    return " ".join(str(e).split())[:200] or type(e).__name__

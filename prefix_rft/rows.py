@@ -1,0 +1,128 @@
+"""Rows of problem and demonstration files, checked where they are read: one error names the file, the row (from 1), the column, the value.
+
+A file made by a user's own program may hold nulls, numbers or ids of another tokenizer. Nothing of that stops a training by itself: a null
+answer is never right, a repeated id makes two problems one. So no command gets rows that are not these:
+
+    problems        id, prompt, answer: texts, not empty; level and further columns: texts; no id twice
+    demonstrations  problem_id, demo_id: texts, not empty; no demo_id twice; response_ids: whole numbers, 0 to vocabulary - 1
+
+The checks work on arrow columns: 184 million ids (46,000 demonstrations of 4,000) take a second.
+"""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .errors import UserError
+from .io import read_table
+
+PROBLEM = ("id", "prompt", "answer", "level")
+
+
+def read_problem_rows(path, columns=PROBLEM) -> list[dict]:
+    """Problems as dicts with all columns of the file; `columns`: those that must be there and be texts."""
+    table = read_table(path, columns)
+    if not table.num_rows:
+        raise UserError(f"{path}: holds no problem")
+    for name in columns:
+        check_texts(path, table, name, may_be_empty=name not in ("id", "prompt", "answer"))
+    check_unique(path, table, "id")
+    return table.to_pylist()
+
+
+def read_demonstration_rows(path, vocabulary: int) -> list[dict]:
+    """Demonstrations as dicts of problem_id, demo_id, response_ids. vocabulary: rows of the model's embedding."""
+    columns = ("problem_id", "demo_id", "response_ids")
+    table = read_table(path, columns).select(columns)
+    if not table.num_rows:
+        raise UserError(f"{path}: holds no demonstration")
+    for name in columns[:2]:
+        check_texts(path, table, name)
+    check_unique(path, table, "demo_id")
+    check_ids(path, table, "response_ids", vocabulary)
+    return table.to_pylist()
+
+
+def prompt_ids(path, rows, encode) -> list[list[int]]:
+    """Token ids of the rows' prompts; a prompt that many rows have is encoded once. encode: `prompt -> ids`, a task's or a template's."""
+    known = {}
+    for row in rows:
+        prompt = row["prompt"]
+        if prompt in known:
+            continue
+        where = f"{path}: problem {row['id']!r}: column 'prompt' = {shown(prompt)}"
+        try:
+            known[prompt] = encode(prompt)
+        except UserError as e:
+            raise UserError(f"{where}: {e}") from e
+        except Exception as e:  # the tokenizers library raises bare Exception for a character it does not know
+            raise UserError(f"{where}: must be in the characters that the model's tokenizer knows; it says: {e}") from e
+        if not known[prompt]:
+            raise UserError(f"{where}: must have at least one token")
+    return [known[row["prompt"]] for row in rows]
+
+
+def shown(value) -> str:
+    """A value, shortened, as it stands in an error."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def refuse(path, table, name, row, wanted):
+    """row: from 0; the error counts from 1."""
+    value = table[name][row].as_py()
+    raise UserError(f"{path}: row {row + 1}: column {name!r} = {shown(value)}: must be {wanted}")
+
+
+def check_texts(path, table, name, may_be_empty=False):
+    """Refuse the first row whose `name` is no text, or an empty one."""
+    column, wanted = table[name], "a text" if may_be_empty else "a text that is not empty"
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        refuse(path, table, name, 0, wanted)
+    bad = pc.is_null(column)
+    if not may_be_empty:
+        bad = pc.or_(bad, pc.fill_null(pc.equal(pc.utf8_trim_whitespace(column), ""), True))
+    if (first := pc.index(bad, True).as_py()) >= 0:
+        refuse(path, table, name, first, wanted)
+
+
+def check_unique(path, table, name):
+    """Refuse the first row whose `name` was there before."""
+    if pc.count_distinct(table[name]).as_py() == table.num_rows:
+        return
+    seen = {}
+    for row, value in enumerate(table[name].to_pylist()):
+        if value in seen:
+            refuse(path, table, name, row, f"in one row only, and is that of row {seen[value] + 1} too")
+        seen[value] = row
+
+
+def check_ids(path, table, name, vocabulary):
+    """Refuse the first row whose `name` is no list of token ids."""
+    column, wanted = table[name], f"a list of token ids, whole numbers from 0 to {vocabulary - 1}"
+    lists = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+    if column.null_count or not lists or not pa.types.is_integer(column.type.value_type):
+        row = pc.index(pc.is_null(column), True).as_py() if column.null_count and lists else 0
+        refuse(path, table, name, row, wanted)
+    first = 0
+    for chunk in column.chunks:
+        flat = chunk.flatten()
+        limits = pc.min_max(flat).as_py()
+        low, high = limits["min"], limits["max"]
+        if flat.null_count or (low is not None and (low < 0 or high >= vocabulary)):
+            outside = pc.or_kleene(pc.less(flat, 0), pc.greater_equal(flat, vocabulary))
+            place = pc.index(pc.fill_null(outside, True), True).as_py()
+            row = first + pc.list_parent_indices(chunk)[place].as_py()
+            raise UserError(
+                f"{path}: row {row + 1}: column {name!r} has the id {flat[place].as_py()}: must be {wanted}; the demonstrations"
+                " are of another tokenizer"
+            )
+        first += len(chunk)
+
+
+def path_of(data, split) -> Path:
+    """The problem file of a split."""
+    return Path(data) / f"problems.{split}.parquet"
