@@ -7,6 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# A test that waits for a busy machine has not failed: no deadline for an example of a property.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 ROOT = Path(__file__).resolve().parent.parent
 # without GIT_*: a test that runs inside a git hook must not write to the repository that called it
