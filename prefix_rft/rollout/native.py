@@ -188,34 +188,29 @@ class NativeEngine:
             self._generate(numbers, prompts, max_new, sampling, out)
         return out
 
-    def _start_cache(self, numbers, prompts, capacity):
-        """The cache of a batch, with all tokens of each prompt but the last."""
-        cache = self.kernels.Cache(
-            len(self.layers), len(numbers), self.heads, self.kv_heads, self.head_dim, capacity, self.rope, self.embed
-        )
+    def _start_cache(self, numbers, prompts, new):
+        """The cache of a batch, with all tokens of each prompt but the last. new: most tokens of a row after those."""
         heads = [tuple(prompts[i][:-1]) for i in numbers]
         unique = sorted(set(heads), key=len)
+        where = {p: j for j, p in enumerate(unique)}
+        sources = torch.tensor([where[p] for p in heads], device=self.device)
+        sizes = len(self.layers), self.heads, self.kv_heads, self.head_dim
+        cache = self.kernels.Cache(*sizes, sources, [len(p) for p in unique], new, self.rope, self.embed)
         start = 0
         while start < len(unique):  # prompts of similar length together, for little padding
             stop = start + 1
             while stop < len(unique) and stop - start < 64 and len(unique[stop]) <= 1.25 * len(unique[start]) + 4:
                 stop += 1
-            chunk = unique[start:stop]
+            if unique[stop - 1]:
+                for layer, (keys, values) in enumerate(self._prefill(unique[start:stop])):
+                    cache.fill(layer, start, keys, values)
             start = stop
-            if not chunk[-1]:
-                continue
-            where = {p: j for j, p in enumerate(chunk)}
-            rows = [r for r, p in enumerate(heads) if p in where]
-            source = torch.tensor([where[heads[r]] for r in rows], device=self.device)
-            target = torch.tensor(rows, device=self.device)
-            for layer, (keys, values) in enumerate(self._prefill(chunk)):
-                cache.fill(layer, target, keys[source], values[source])
         return cache
 
     def _generate(self, numbers, prompts, max_new, sampling, out):
         device = self.device
         capacity = max(len(prompts[i]) + max_new[i] for i in numbers)
-        cache = self._start_cache(numbers, prompts, capacity)
+        cache = self._start_cache(numbers, prompts, max(max_new[i] for i in numbers))
         limit = torch.tensor([max_new[i] for i in numbers], device=device)
         position = torch.tensor([len(prompts[i]) - 1 for i in numbers], device=device)
         tokens = torch.tensor([prompts[i][-1] for i in numbers], device=device)

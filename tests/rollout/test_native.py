@@ -182,28 +182,39 @@ def test_exponential_of_the_compiled_kernels():
     np.testing.assert_allclose([exp(v) for v in x], np.exp(x.astype(np.float64)), rtol=2e-7)
 
 
+@pytest.mark.parametrize("kernels", [kernels_cpu, kernels_torch])
 @pytest.mark.parametrize(
     "heads, kv_heads, dim", [(4, 4, 8), (4, 2, 24), (6, 2, 16), (8, 1, 32), (2, 1, 64), (2, 2, 128)]
 )
-def test_attention_of_the_compiled_kernels(heads, kv_heads, dim):
-    """Decoding's attention over 1 to 40 keys against float64, for every way in which heads share keys."""
-    rng, rows, room = np.random.default_rng(dim), 5, 48
+def test_attention_of_decoding(kernels, heads, kv_heads, dim):
+    """18 steps of rows that continue prompts of 0, 3, 16 and 20 tokens, two of them shared, against float64, for every way in which heads
+    share keys."""
+    rng, lengths, sources, steps = np.random.default_rng(dim), [0, 3, 16, 20], [0, 1, 1, 2, 3, 3], 18
+    rows, room = len(sources), max(lengths) + steps
     angles = rng.standard_normal((room, dim // 2))
     rope = torch.polar(torch.ones(room, dim // 2, dtype=torch.float64), torch.from_numpy(angles)).to(torch.complex64)
-    cache = kernels_cpu.Cache(1, rows, heads, kv_heads, dim, room, rope, torch.zeros(1))
-    lengths = np.array([0, 1, 15, 16, 39])
-    keys, values = (rng.standard_normal((rows, kv_heads, 40, dim)).astype(np.float32) for _ in range(2))
-    cache.fill(0, torch.arange(rows), torch.from_numpy(keys), torch.from_numpy(values))
-    qkv = rng.standard_normal((rows, heads + 2 * kv_heads, dim)).astype(np.float32)
-    cache.begin(torch.from_numpy(lengths))
-    out = cache.attend(0, torch.from_numpy(qkv)).view(rows, heads, dim).numpy()
-    for r, n in enumerate(lengths):
-        pairs = qkv[r, : heads + kv_heads].astype(np.float64).reshape(-1, dim // 2, 2)
-        turned = (pairs[..., 0] + 1j * pairs[..., 1]) * np.exp(1j * angles[n])
-        turned = np.stack([turned.real, turned.imag], -1).reshape(-1, dim)
-        for h in range(heads):
-            g = h // (heads // kv_heads)
-            k = np.vstack([keys[r, g, :n], turned[heads + g]])
-            v = np.vstack([values[r, g, :n], qkv[r, heads + kv_heads + g]])
-            p = np.exp(k @ turned[h] - (k @ turned[h]).max())
-            np.testing.assert_allclose(out[r, h], p / p.sum() @ v, rtol=1e-4, atol=1e-5)
+    cache = kernels.Cache(1, heads, kv_heads, dim, torch.tensor(sources), lengths, steps, rope, torch.zeros(1))
+    prompts = rng.standard_normal((2, 4, kv_heads, 20, dim)).astype(np.float32)
+    cache.fill(0, 0, *torch.from_numpy(prompts[:, :2, :, :3]))
+    cache.fill(0, 2, *torch.from_numpy(prompts[:, 2:]))
+    keys, values = ([part[s, :, : lengths[s]] for s in sources] for part in prompts)  # [kv_heads, so far, D] of each row
+    live = np.arange(rows)
+    for step in range(steps):
+        if step == 9:  # a row of a shared prompt ends
+            live = np.array([0, 1, 3, 4, 5])
+            cache.keep(torch.from_numpy(live), room)
+        at = np.array([lengths[sources[r]] + step for r in live])
+        qkv = rng.standard_normal((len(live), heads + 2 * kv_heads, dim)).astype(np.float32)
+        cache.begin(torch.from_numpy(at))
+        out = cache.attend(0, torch.from_numpy(qkv)).view(len(live), heads, dim).numpy()
+        for i, r in enumerate(live):
+            pairs = qkv[i, : heads + kv_heads].astype(np.float64).reshape(-1, dim // 2, 2)
+            turned = (pairs[..., 0] + 1j * pairs[..., 1]) * np.exp(1j * angles[at[i]])
+            turned = np.stack([turned.real, turned.imag], -1).reshape(-1, dim)
+            keys[r] = np.concatenate([keys[r], turned[heads:, None]], 1)
+            values[r] = np.concatenate([values[r], qkv[i, heads + kv_heads :, None]], 1)
+            for h in range(heads):
+                scores = keys[r][h // (heads // kv_heads)] @ turned[h]
+                p = np.exp(scores - scores.max())
+                expected = p / p.sum() @ values[r][h // (heads // kv_heads)]
+                np.testing.assert_allclose(out[i, h], expected, rtol=1e-4, atol=1e-5)

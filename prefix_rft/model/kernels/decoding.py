@@ -39,31 +39,49 @@ def _attend(dim, tile):
     half = dim // 2
 
     @compiled
-    def attend(qkv, position, slots, cos, sin, keys, values, queries, weights, out):
-        """qkv [B, heads + 2 kv_heads, D] before rotary embedding, pairs side by side; slots [B]: where a row's cache lies; keys
-        [slots, kv_heads, C, D, BLOCK]; values [slots, kv_heads, C * BLOCK, D]; queries [tile, D], weights [C * tile * BLOCK]: scratch; out
-        [B, heads, D]. `tile` heads of those that share keys are computed together."""
+    def attend(
+        qkv, position, slots, sources, lengths, cos, sin, prompt_keys, prompt_values, keys, values, queries, weights, part, out
+    ):
+        """qkv [B, heads + 2 kv_heads, D] before rotary embedding, pairs side by side; slots [B]: where a row's own cache lies; sources [B]:
+        which prompt the row continues; lengths [prompts]. Keys [prompts or slots, kv_heads, C, D, BLOCK], values [prompts or slots,
+        kv_heads, C * BLOCK, D]; a prompt ends at the end of a block, so that what its first block lacks lies in front. queries [tile, D],
+        weights [C * tile * BLOCK], part [tile, D]: scratch; out [B, heads, D]. `tile` heads of those that share keys are computed
+        together."""
         rows, heads = out.shape[0], out.shape[1]
         kv_heads = keys.shape[1]
         group, columns = heads // kv_heads, qkv.shape[1]
         one = np.float32(1.0)
         key = np.empty(dim, np.float32)
         for b in range(rows):
-            at, slot = position[b], slots[b]
-            block, lane = at // BLOCK, at % BLOCK
+            at, slot, source = position[b], slots[b], sources[b]
+            before = (lengths[source] + BLOCK - 1) // BLOCK  # blocks of the prompt
+            lacking = before * BLOCK - lengths[source]
+            own = at - lengths[source]
+            block, lane = own // BLOCK, own % BLOCK
             for g in range(kv_heads):
                 row = (slot * kv_heads + g) * keys.shape[2]
+                prompt = (source * kv_heads + g) * prompt_keys.shape[2]
                 rotate(dim, 1, qkv, (b * columns + heads + g) * dim, cos, sin, at * half, 1, one, key, 0)
                 for d in range(dim):
                     keys[slot, g, block, d, lane] = key[d]
                 for d in range(dim):
-                    values[slot, g, at, d] = qkv[b, heads + kv_heads + g, d]
+                    values[slot, g, own, d] = qkv[b, heads + kv_heads + g, d]
                 for h in range(g * group, (g + 1) * group, tile):
                     for i in range(tile):
                         rotate(dim, 1, qkv, (b * columns + h + i) * dim, cos, sin, at * half, 1, one, queries, i * dim)
-                    scores(dim, tile, queries, 0, keys, row * dim * BLOCK, block + 1, weights, 0)
-                    softmax(tile, 0, weights, 0, at + 1, block + 1)
-                    weighted_sum(dim, tile, weights, 0, values, row * BLOCK * dim, at + 1, out, (b * heads + h) * dim)
+                    mine = before * tile * BLOCK  # where the weights of the row's own keys begin
+                    scores(dim, tile, queries, 0, prompt_keys, prompt * dim * BLOCK, before, weights, 0)
+                    scores(dim, tile, queries, 0, keys, row * dim * BLOCK, block + 1, weights, mine)
+                    for i in range(tile):
+                        for j in range(lacking):
+                            weights[i * BLOCK + j] = np.float32(-1e30)
+                    softmax(tile, 0, weights, 0, before * BLOCK + own + 1, before + block + 1)
+                    weighted_sum(dim, tile, weights, mine, values, row * BLOCK * dim, own + 1, out, (b * heads + h) * dim)
+                    if before:
+                        weighted_sum(dim, tile, weights, 0, prompt_values, prompt * BLOCK * dim, before * BLOCK, part, 0)
+                        for i in range(tile):
+                            for d in range(dim):
+                                out[b, h + i, d] += part[i, d]
 
     return attend
 
@@ -121,32 +139,42 @@ def sample(logits, uniform):
 
 class Cache:
     """Keys and values of one batch, layer by layer (see `_attend`): a block of positions runs along the last axis of the keys, so
-    that the loop over positions reads neighbours. Finished rows leave `slots`; nothing is moved."""
+    that the loop over positions reads neighbours. A prompt is kept once for all rows that continue it, which makes less to read at
+    each step. Finished rows leave `slots`; nothing is moved."""
 
-    def __init__(self, layers, rows, heads, kv_heads, dim, capacity, rope, like):
-        blocks = -(-capacity // BLOCK)
+    def __init__(self, layers, heads, kv_heads, dim, sources, lengths, new, rope, like):
+        """sources [rows]: which prompt a row continues; lengths: of the prompts; new: most tokens of a row after its prompt."""
         self.heads = heads
         tile = next(t for t in (4, 2, 1) if heads // kv_heads % t == 0)
         self.attend_rows = _attend(dim, tile)
-        self.keys = [torch.zeros(rows, kv_heads, blocks, dim, BLOCK) for _ in range(layers)]
-        self.values = [torch.zeros(rows, kv_heads, blocks * BLOCK, dim) for _ in range(layers)]
-        # the loops read numpy's view of the same memory
-        self.arrays = [(k.numpy(), v.numpy()) for k, v in zip(self.keys, self.values, strict=True)]
-        self.slots = torch.arange(rows).numpy()
-        self.cos, self.sin = rope.real.contiguous().numpy(), rope.imag.contiguous().numpy()
-        self.queries, self.weights = np.empty((tile, dim), np.float32), np.empty(blocks * tile * BLOCK, np.float32)
+        prompt, own = -(-max(lengths) // BLOCK), -(-new // BLOCK)  # blocks
 
-    def fill(self, layer, rows, keys, values):
-        """Read prompts: keys, values [rows, kv_heads, L, D], rotary embedding applied."""
-        length = keys.shape[2]
-        count = -(-length // BLOCK)
-        keys = F.pad(keys, (0, 0, 0, count * BLOCK - length)).unflatten(2, (count, BLOCK))
-        self.keys[layer][rows, :, :count] = keys.transpose(3, 4)
-        self.values[layer][rows, :, :length] = values
+        def store(rows, blocks):
+            return torch.zeros(rows, kv_heads, blocks, dim, BLOCK), torch.zeros(rows, kv_heads, blocks * BLOCK, dim)
+
+        self.prompts = [store(len(lengths), prompt) for _ in range(layers)]
+        # the loops read numpy's view of the same memory
+        self.arrays = [tuple(x.numpy() for x in (*p, *store(len(sources), own))) for p in self.prompts]
+        self.slots, self.sources, self.lengths = np.arange(len(sources)), sources.numpy(), np.array(lengths)
+        self.cos, self.sin = rope.real.contiguous().numpy(), rope.imag.contiguous().numpy()
+        self.scratch = (
+            np.empty((tile, dim), np.float32),
+            np.empty((prompt + own) * tile * BLOCK, np.float32),
+            np.empty((tile, dim), np.float32),
+        )
+
+    def fill(self, layer, first, keys, values):
+        """Read prompts `first`, `first` + 1, ...: keys, values [prompts, kv_heads, L, D], rotary embedding applied."""
+        for i in range(len(keys)):
+            length = int(self.lengths[first + i])
+            count = -(-length // BLOCK)
+            k = F.pad(keys[i, :, :length], (0, 0, count * BLOCK - length, 0)).unflatten(1, (count, BLOCK))
+            self.prompts[layer][0][first + i, :, :count] = k.transpose(2, 3)
+            self.prompts[layer][1][first + i, :, count * BLOCK - length : count * BLOCK] = values[i, :, :length]
 
     def keep(self, rows, used):
         """Only `rows` stay; positions from `used` on hold nothing yet."""
-        self.slots = self.slots[rows.numpy()]
+        self.slots, self.sources = self.slots[rows.numpy()], self.sources[rows.numpy()]
 
     def begin(self, position):
         """Before the layers of one decoding step. position [rows]: where each row's new token stands."""
@@ -159,11 +187,12 @@ class Cache:
             qkv.numpy(),
             self.position,
             self.slots,
+            self.sources,
+            self.lengths,
             self.cos,
             self.sin,
             *self.arrays[layer],
-            self.queries,
-            self.weights,
+            *self.scratch,
             out.view(len(qkv), self.heads, -1).numpy(),
         )
         return out

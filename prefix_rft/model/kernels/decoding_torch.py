@@ -38,13 +38,16 @@ def rotate(x, rope):
 class Cache:
     """Keys and values of one batch, per layer [2, rows, kv_heads, capacity, D]."""
 
-    def __init__(self, layers, rows, heads, kv_heads, dim, capacity, rope, like):
-        self.heads, self.kv_heads, self.dim, self.capacity, self.rope = heads, kv_heads, dim, capacity, rope
+    def __init__(self, layers, heads, kv_heads, dim, sources, lengths, new, rope, like):
+        self.heads, self.kv_heads, self.dim, self.rope, self.sources = heads, kv_heads, dim, rope, sources
+        capacity = max(lengths) + new
         # zeros: what is masked must still be finite
-        self.store = [like.new_zeros(2, rows, kv_heads, capacity, dim) for _ in range(layers)]
+        self.store = [like.new_zeros(2, len(sources), kv_heads, capacity, dim) for _ in range(layers)]
 
-    def fill(self, layer, rows, keys, values):
-        self.store[layer][:, rows, :, : keys.shape[2]] = torch.stack([keys, values])
+    def fill(self, layer, first, keys, values):
+        rows = ((self.sources >= first) & (self.sources < first + len(keys))).nonzero()[:, 0]
+        at = self.sources[rows] - first
+        self.store[layer][:, rows, :, : keys.shape[2]] = torch.stack([keys[at], values[at]])
 
     def keep(self, rows, used):
         for j, old in enumerate(self.store):
