@@ -197,7 +197,9 @@ def test_attention_of_decoding(kernels, heads, kv_heads, dim):
     prompts = rng.standard_normal((2, 4, kv_heads, 20, dim)).astype(np.float32)
     cache.fill(0, 0, *torch.from_numpy(prompts[:, :2, :, :3]))
     cache.fill(0, 2, *torch.from_numpy(prompts[:, 2:]))
-    keys, values = ([part[s, :, : lengths[s]] for s in sources] for part in prompts)  # [kv_heads, so far, D] of each row
+    keys, values = (
+        [part[s, :, : lengths[s]] for s in sources] for part in prompts
+    )  # [kv_heads, so far, D] of each row
     live = np.arange(rows)
     for step in range(steps):
         if step == 9:  # a row of a shared prompt ends

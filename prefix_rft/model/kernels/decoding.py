@@ -40,7 +40,21 @@ def _attend(dim, tile):
 
     @compiled
     def attend(
-        qkv, position, slots, sources, lengths, cos, sin, prompt_keys, prompt_values, keys, values, queries, weights, part, out
+        qkv,
+        position,
+        slots,
+        sources,
+        lengths,
+        cos,
+        sin,
+        prompt_keys,
+        prompt_values,
+        keys,
+        values,
+        queries,
+        weights,
+        part,
+        out,
     ):
         """qkv [B, heads + 2 kv_heads, D] before rotary embedding, pairs side by side; slots [B]: where a row's own cache lies; sources [B]:
         which prompt the row continues; lengths [prompts]. Keys [prompts or slots, kv_heads, C, D, BLOCK], values [prompts or slots,
@@ -76,9 +90,13 @@ def _attend(dim, tile):
                         for j in range(lacking):
                             weights[i * BLOCK + j] = np.float32(-1e30)
                     softmax(tile, 0, weights, 0, before * BLOCK + own + 1, before + block + 1)
-                    weighted_sum(dim, tile, weights, mine, values, row * BLOCK * dim, own + 1, out, (b * heads + h) * dim)
+                    weighted_sum(
+                        dim, tile, weights, mine, values, row * BLOCK * dim, own + 1, out, (b * heads + h) * dim
+                    )
                     if before:
-                        weighted_sum(dim, tile, weights, 0, prompt_values, prompt * BLOCK * dim, before * BLOCK, part, 0)
+                        weighted_sum(
+                            dim, tile, weights, 0, prompt_values, prompt * BLOCK * dim, before * BLOCK, part, 0
+                        )
                         for i in range(tile):
                             for d in range(dim):
                                 out[b, h + i, d] += part[i, d]
