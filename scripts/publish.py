@@ -98,8 +98,11 @@ def collect(results: Path, out: Path):
     for name in ("data/data.json", "data/demos.report.json", "report.html"):
         if (results / name).exists():
             shutil.copy(results / name, out / Path(name).name)
-    for path in sorted((results / "models").glob("*/base.json")):
-        shutil.copy(path, out / f"{path.parent.name}.json")
+    models = results / "models"
+    for path in sorted(
+        [*models.glob("*/base.json"), *models.glob("*/seed*/base.json")]
+    ):  # base.json, or base.seed0.json
+        shutil.copy(path, out / f"{'.'.join(path.parent.relative_to(models).parts)}.json")
 
 
 # --------------------------------------------------------------------------------------------------------------- pages

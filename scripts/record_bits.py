@@ -84,7 +84,7 @@ def record(cores):
         snakemake = [str(Path(sys.executable).with_name("snakemake")), "--cores", str(cores), "--config", "smoke=true"]
         subprocess.run([*snakemake, "--quiet", "rules", "--", *targets], cwd=tree, check=True)
         folder = tree / results
-        files = [folder / "models/base/model.safetensors", *(folder / table for table in TABLES)]
+        files = [*(folder / "models").rglob("model.safetensors"), *(folder / table for table in TABLES)]
         for run in METHODS + VARIANTS:
             seed = folder / f"runs/{run}/seed0"
             files += [seed / "model/model.safetensors", seed / "metrics.jsonl"]

@@ -22,7 +22,7 @@ from prefix_rft.common import provenance
 from prefix_rft.common.errors import UserError
 from prefix_rft.common.files import atomic_path, read_json, read_jsonl, write_json
 from prefix_rft.config.reading import plain
-from prefix_rft.data.problems import load_problems
+from prefix_rft.data import problems as data_problems
 from prefix_rft.data.tasks import task_of
 from prefix_rft.model.folder import load_model, stop_ids
 from prefix_rft.report.figures import style
@@ -84,7 +84,7 @@ def train_ours(layout, config, seed, changes, override):
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         places = dict(data=layout.data, checkpoints=folder / "checkpoints", out=folder / "out")
-        init = layout.base(load_run(config, override).base)
+        init = layout.base(load_run(config, override).base, seed)
         named = dict(config_file=config, preset=layout.preset.name, run=config.stem, seed=seed, init=init)
         train(TrainJob(**named, **places, override=override, changes=changes))
         return [row["reward_plain"] for row in read_jsonl(folder / "out/metrics.jsonl")]
@@ -92,10 +92,13 @@ def train_ours(layout, config, seed, changes, override):
 
 def train_trl(layout, run, seed):
     """[steps] the same by TRL."""
-    task, base = task_of(layout.data), layout.base(run.base)
+    task, base = task_of(layout.data), layout.base(run.base, seed)
     tokenizer, model = AutoTokenizer.from_pretrained(base), load_model(base)
     stops = stop_ids(model, tokenizer)
-    problems = load_problems(layout.data, run.train_split, run.demos, task, tokenizer, stops, len(tokenizer))
+    problems = data_problems.load_problems(
+        layout.data, run.train_split, run.demos, task, tokenizer, stops, len(tokenizer)
+    )
+    problems = data_problems.draw(problems, run.prompts, seed, layout.preset)
     rows = [
         {"prompt": tokenizer.decode(p.prompt), "demonstration": p.demos[0].ids, "answer": p.answer} for p in problems
     ]

@@ -17,6 +17,7 @@ from prefix_rft.evaluation.benchmarks import entry_hash, scoring_hash
 from prefix_rft.report.claim_list import FURTHER, runs_asked
 from prefix_rft.report.published import beside_figure
 from prefix_rft.runs.ablations import PREFIX
+from prefix_rft.runs.layout import Layout
 from workflow.records import Records
 from workflow.settings import (
     FIGURES,
@@ -101,6 +102,8 @@ class Plan:
         ):
             check_names(f"config/{s.preset}: {kind}", names)
         self.results = s.results
+        self.layout = Layout(s.folder, s.results, s.override)
+        self.bases_per_seed = self.layout.bases_per_seed
         self.override_flag = ["--override", s.override] if s.override else []
         runs = [s.run(name) for name in s.runs]
         self.bases = unique(r.base for r in runs)
@@ -232,9 +235,24 @@ class Plan:
         return self.problems([self.teacher_values(teacher).get("split", "train")])
 
     def teacher_model(self, teacher: str) -> str:
-        return f"{self.results}/models/{self.settings.teachers[teacher]}"
+        return self.base_model(self.settings.teachers[teacher])
 
     # -------------------------------------------------------------------------------------------------------- runs
+
+    def base_model(self, base: str, seed: str | int | None = None) -> str:
+        """The folder of a base model; seed: as of `Layout.base`."""
+        return str(self.layout.base(base, seed))
+
+    def base_record(self, base: str, seed: str | int | None = None) -> str:
+        return f"{self.base_model(base, seed)}.json"
+
+    def tokenizer(self) -> str:
+        return str(self.layout.tokenizer())
+
+    def base_models(self) -> list[str]:
+        """The base models of the main comparison and their records, under every seed where each has its own."""
+        folders = unique(self.base_model(base, seed) for base, seed in product(self.bases, self.settings.seeds))
+        return [file for folder in folders for file in (folder, f"{folder}.json")]
 
     def run_config(self, run: str) -> str:
         return self.settings.run_files(run)[0]
@@ -249,14 +267,14 @@ class Plan:
         """The base model, or the model of the run with the same seed that this run starts from."""
         r = self.settings.run(run)
         if r.init_from is None:
-            return f"{self.results}/models/{r.base}"
+            return self.base_model(r.base, seed)
         return f"{self.results}/runs/{r.init_from}/seed{seed}/model"
 
     def initial_record(self, run: str, seed: str | int) -> str:
         """The record of that model."""
         r = self.settings.run(run)
         if r.init_from is None:
-            return f"{self.results}/models/{r.base}.json"
+            return self.base_record(r.base, seed)
         return f"{self.results}/runs/{r.init_from}/seed{seed}/run.json"
 
     def with_reports(self, files: Iterable[str]) -> list[str]:

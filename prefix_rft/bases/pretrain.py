@@ -13,19 +13,29 @@ import math
 import random
 import sys
 from pathlib import Path
+from typing import Annotated, Literal
 
 import torch
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
 from torch.nn import functional as F
 from tqdm import tqdm
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from ..common.errors import UserError
+from ..config.preset import PER_SEED
 from ..config.reading import Section, opt
 from ..data.files import read_problems
 from ..data.tasks import registers, task_of
 from ..model.forward import make_forward
 from ..rollout import Sampling, make_engine
 from .tokenizer import char_tokenizer
+
+
+def _seed(value):
+    if value != PER_SEED and (type(value) is not int or value < 0):
+        raise PydanticCustomError("seed", "a whole number >= 0, or run")
+    return value
 
 
 class Part(Section):
@@ -58,7 +68,9 @@ class Shape(Section):
 
 class BaseConfig(Section):
     kind: str = opt(..., "registers", choices=("registers",))
-    seed: int = opt(..., "of weights and texts", ge=0)
+    seed: Annotated[int | Literal["run"], BeforeValidator(_seed)] = opt(
+        ..., "of weights and texts; run: seed k of a study starts from a base model of its own, pretrained with seed k"
+    )
     shape: Shape = opt(Shape(), "model")
     parts: dict[str, Part] = opt(..., "the mixture: name -> kind of text")
     updates: int = opt(..., "optimizer steps", ge=1)

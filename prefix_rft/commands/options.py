@@ -112,8 +112,8 @@ def run(help="name of the run", required=True):
     return click.option("--run", required=required, metavar="NAME", help=help)
 
 
-def seed():
-    return click.option("--seed", required=True, type=SEED, metavar="N", help="seed of the run")
+def seed(required=True, help="seed of the run"):
+    return click.option("--seed", required=required, type=SEED, metavar="N", help=help)
 
 
 def seeds():

@@ -13,6 +13,9 @@ from ..common.errors import UserError
 from .names import is_name
 from .reading import Section, build, merge, opt, read_section, read_yaml
 
+# Value of the key `seed` of a base model: seed k of a run starts from a base model of its own, made with seed k
+PER_SEED = "run"
+
 
 def _name(value):
     if not is_name(value, dots=False):

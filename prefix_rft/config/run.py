@@ -155,6 +155,18 @@ def _listed(value):
     return [value] if isinstance(value, dict) else value
 
 
+class Prompts(Section):
+    """A seed's own draw of training problems (`data/problems.py`, `draw`)."""
+
+    half: str = opt(
+        ...,
+        "seed k cuts the problems at random into two halves, the same in all its runs; this run trains on one of them. demonstrations:"
+        " the half for SFT; reinforcement: the other, so that the RL stage of SFT then RFT has prompts that SFT has not seen",
+        choices=("demonstrations", "reinforcement"),
+    )
+    count: int | None = opt(None, "so many problems of the half; unset: the whole half", ge=1)
+
+
 class Run(Section):
     """What every training run has. `epochs` or `steps`: exactly one of them.
 
@@ -168,6 +180,9 @@ class Run(Section):
     )
     demos: str | None = opt(None, "name of the demonstration set, data/demos.<name>.parquet; null for methods without")
     train_split: str = opt("train", "problem file to train on: data/problems.<name>.parquet")
+    prompts: Prompts | None = opt(
+        None, "a draw of these problems that differs by seed; unset: all of them, for every seed"
+    )
     steps: int | None = opt(None, "optimizer steps for SFT, rollout-and-update steps for the others", ge=1)
     epochs: float | None = opt(None, "passes over the demonstrations (SFT only), instead of steps", gt=0)
     batch_prompts: int = opt(..., "prompts a step (SFT: demonstrations a step)", ge=1)

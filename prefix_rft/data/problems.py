@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import random
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,42 @@ def load_problems(data, split, demos, task, tokenizer, stops, vocabulary):
             next(iter(by_problem)),
         )
     return problems
+
+
+def draw(problems, prompts, seed, where):
+    """The problems that a run trains on: all, or its seed's own draw of them, in their order.
+
+    Seed k shuffles the problems, the same way in every run on the same problem file, and cuts them in two. A run takes the first
+    problems of its half.
+
+    Args:
+        problems: [Problem] of the run's problem file.
+        prompts: section `prompts` of the run; None: all problems.
+        seed: of the run.
+        where: start of an error, such as the run's file.
+
+    Raises:
+        UserError: the half has fewer problems than `prompts.count`, or no demonstration where there are some.
+    """
+    if prompts is None:
+        return problems
+    order = list(range(len(problems)))
+    random.Random(f"training problems {seed}").shuffle(order)
+    middle = len(order) // 2
+    half = order[:middle] if prompts.half == "demonstrations" else order[middle:]
+    count = len(half) if prompts.count is None else prompts.count
+    if not 0 < count <= len(half):
+        raise UserError(
+            f"{where}: key 'prompts.count' = {count}: half of the {len(problems)} problems is {len(half)}; give at most that, or leave the"
+            " key out"
+        )
+    found = [problems[i] for i in sorted(half[:count])]
+    if any(p.demos for p in problems) and not any(p.demos for p in found):
+        raise UserError(
+            f"{where}: key 'prompts': none of the {count} problems that seed {seed} draws has a demonstration; raise"
+            " prompts.count, or leave the key out"
+        )
+    return found
 
 
 def columns(task, row) -> dict:

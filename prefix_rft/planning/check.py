@@ -27,6 +27,7 @@ PACKAGES = {  # package beside requirements/core.txt -> how to install it
 }
 EVALUATIONS = {"evaluate": "evaluation", "sample": "pass_at_k", "validate_grid": "validation", "probe": "probe"}
 FETCHING = ("problems", "contamination", "benchmark_problems")  # rules that fetch data sets
+BASES = ("base", "base_of_seed")
 TRAININGS = ("train", "train_grid", "replay", "train_with_snapshots")
 SECTIONS = (  # of a file that overrides others
     *(
@@ -194,7 +195,7 @@ def needed(folder: Path, override, rule: str, name: str) -> list[tuple[str, str]
         if run.rollout and run.rollout.engine == "vllm":
             found.append(("vllm", f"rollout.engine = 'vllm' of run {name}"))
         return found
-    if rule == "base":
+    if rule in BASES:
         file = setup(f"bases/{name}")
         values = resolve(file, override, "base")
         return [("huggingface_hub", f"kind = 'hub' of {file}")] if values.get("kind") == "hub" else []
@@ -240,7 +241,7 @@ def check_token(folder: Path, override, jobs: list[str]):
         rule, _, name = job.partition(":")
         if rule in ("problems", "benchmark_problems"):  # contamination does without what it cannot fetch
             found = sources(preset, override, rule, name)
-        elif rule == "base":
+        elif rule in BASES:
             found = [resolve(preset.find(f"setup/bases/{name}.yaml"), override, "base")]
         else:
             continue

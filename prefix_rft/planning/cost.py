@@ -98,7 +98,7 @@ class Preset:
     def shape(self, base):
         file = self.find(f"setup/bases/{base}.yaml")
         values = resolve(file, self.override, "base")
-        for folder in (self.results / "models" / base, values.get("path")):
+        for folder in (Layout(self.folder, self.results, self.override).base(base), values.get("path")):
             config = folder and Path(folder) / "config.json"
             if config and config.exists() and (shape := shapes.of_values(read_json(config))):
                 return shape
@@ -132,6 +132,12 @@ class Preset:
                 )
         return self.expected.demonstrations[name], self.expected.demonstration_tokens[name]
 
+    def drawn(self, run):
+        """The share of the problems that a run trains on (key `prompts`)."""
+        if run.prompts is None:
+            return 1.0
+        return 0.5 if run.prompts.count is None else run.prompts.count / self.problems(run.train_split)
+
     # ------------------------------------------------------------------------------------------------------------
 
     def main_memory(self, run):
@@ -158,7 +164,7 @@ class Preset:
         job = Job(f"train {name}", gpus)
         count, length = self.demonstrations(run.demos) if method.uses_demos or not method.samples else (0, 0.0)
         if not method.samples:
-            steps = run.steps or -(-run.epochs * count // run.batch_prompts)
+            steps = run.steps or -(-run.epochs * count * self.drawn(run) // run.batch_prompts)
             sequences = steps * run.batch_prompts
             job.trained = sequences * (ex.prompt_tokens + length)
             flops = training_flops(shape, job.trained, ex.prompt_tokens + length, sequences * length, checkpointing)
@@ -285,7 +291,7 @@ class Preset:
         if rule in EVALUATIONS:
             what, stem = EVALUATIONS[rule]
             return self.evaluate(what, w.get("run") or w["base"], stem)
-        if rule == "base":
+        if rule in ("base", "base_of_seed"):
             return Job(
                 f"base model {w['base']}", disk=2.0 * self.shape(w["base"]).parameters * 2
             )  # and the hub's cache

@@ -19,6 +19,7 @@ from ..config.preset import preset_values
 from ..config.run import Run
 from ..evaluation.statistics import Counts
 from ..runs.ablations import PREFIX, Ablation, Runs, read_ablations
+from ..runs.layout import Layout
 from ..runs.record import check_run
 from .evaluations import Benchmarked, benchmarks_of, files, read_counts, read_scores
 
@@ -313,10 +314,16 @@ def load_study(
     named = [] if method is not None or evaluation is None else values.get("bases") or []
     named = [b for b in named if only is None or b in only]
     bases += [b for b in named if b not in bases]
-    several = len(bases) > 1
+    several, per_seed = len(bases) > 1, Layout(preset_config.parent, results, override).bases_per_seed
     for base in reversed(bases):
         places = {s: files(results / evaluation / base / f"seed{s}", benchmarks, "scores.json") for s in seeds}
         evaluated = [s for s, scores in places.items() if all(path.exists() for path in scores)]
+        if evaluated and evaluated != seeds and base in per_seed:
+            left = next(s for s in seeds if s not in evaluated)
+            raise UserError(
+                f"{results}/{evaluation}/{base}/seed{left}: every seed has its own base model, and that of seed {left} was not evaluated;"
+                " evaluate it"
+            )
         if not evaluated and base in named:
             raise UserError(
                 f"{results}/{evaluation}/{base}: {name} names this base model, which was not evaluated under these seeds; evaluate it"
@@ -372,9 +379,10 @@ def _check_start(members, find):
                 path = member.run_dir(seed, parent) / "run.json"
                 found = check_run(path, find.load(parent)).get("model_sha256")
             elif member.config.base in bases:
-                base = bases[member.config.base]
-                path = files(base.eval_dir(base.seeds[0]), base.benchmarks, "scores.json")[0]
-                found = base.meta[base.seeds[0]]["scores"].get("model_sha256")
+                base = bases[member.config.base]  # of a base model that all seeds share, any seed's evaluation will do
+                of = seed if seed in base.meta else base.seeds[0]
+                path = files(base.eval_dir(of), base.benchmarks, "scores.json")[0]
+                found = base.meta[of]["scores"].get("model_sha256")
             else:
                 continue
             if found != expected:

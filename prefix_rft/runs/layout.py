@@ -3,7 +3,7 @@
     config/<preset>/<run>.yaml, config/<preset>/setup/...    configuration, own or inherited
     results/<preset>/data                                    problems, demonstrations
                      benchmark_data                          problems of benchmarks
-                     models/<base>                           base models
+                     models/<base>                           base models; of one with `seed: run` models/<base>/seed<k>
                      runs/<run>/seed<k>                      run.json, metrics, model
                      checkpoints/<run>/seed<k>               what a killed run resumes from
                      replay/<run>/seed<k>                    the run again, with snapshots
@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ..common.errors import UserError
+from ..config.preset import PER_SEED, preset_values
 from ..config.reading import resolve
 from .ablations import Runs, base_names, run_names
 
@@ -70,8 +71,25 @@ class Layout:
 
     # ------------------------------------------------------------------------------------------------------- models
 
-    def base(self, name: str) -> Path:
-        return self.results / "models" / name
+    @cached_property
+    def bases_per_seed(self) -> list[str]:
+        """The base models with `seed: run`, of which every seed has its own."""
+        files = self.finder.files.listed("setup/bases")
+        return [name for name, file in files.items() if resolve(file, self.override, "base").get("seed") == PER_SEED]
+
+    def base(self, name: str, seed: int | str | None = None) -> Path:
+        """The folder of a base model.
+
+        Args:
+            name: file in setup/bases.
+            seed: of the run that starts from it; None: the first seed of preset.yaml, for a tokenizer or a teacher, which the runs of
+                all seeds share. A base model that all seeds share takes no notice.
+        """
+        folder = self.results / "models" / name
+        if name not in self.bases_per_seed:
+            return folder
+        seed = preset_values(self.preset / "preset.yaml", self.override)["seeds"][0] if seed is None else seed
+        return folder / f"seed{seed}"
 
     def tokenizer(self) -> Path:
         """The folder of the base model whose tokenizer counts demonstrations: the first base of the preset."""
@@ -87,11 +105,11 @@ class Layout:
     def initial(self, name: str, seed: int) -> Path:
         """The folder of the model that a run starts from: a base model, or the model of another run with the same seed."""
         run = self.finder.load(name)
-        return self.base(run.base) if run.init_from is None else self.model(run.init_from, seed)
+        return self.base(run.base, seed) if run.init_from is None else self.model(run.init_from, seed)
 
     def model(self, name: str, seed: int) -> Path:
         """The folder of a base model, or of a run's model."""
-        return self.base(name) if self.is_base(name) else self.of_run(name, seed) / "model"
+        return self.base(name, seed) if self.is_base(name) else self.of_run(name, seed) / "model"
 
     # --------------------------------------------------------------------------------------------------------- runs
 

@@ -23,7 +23,7 @@ import torch
 from ..common.errors import UserError
 from ..common.files import check_out_folder, hash_of, read_mapping, remove_folder, sha256, sweep, write_text
 from ..config.run import Run
-from ..data.problems import load_problems, say_short_limit
+from ..data.problems import draw, load_problems, say_short_limit
 from ..data.tasks import task_of
 from ..methods import method_class
 from ..model.folder import check_folder, file_hashes, load_model, load_tokenizer, refuse_changed, stop_ids
@@ -157,6 +157,7 @@ def read_inputs(job) -> Inputs:
     model = load_model(job.init, parameters_only=embedded(run, device), attn_implementation="sdpa")
     stops, vocabulary = stop_ids(model, tokenizer), model.get_input_embeddings().num_embeddings
     problems = load_problems(job.data, run.train_split, demos, task, tokenizer, stops, vocabulary)
+    problems = draw(problems, run.prompts, job.seed, job.config_file)
     check_signatures(reward, columns_of(problems))
     if run.rollout and ranks.first:
         say_short_limit(problems, run.rollout.max_response, job.config_file)

@@ -153,9 +153,31 @@ def test_command_writes_an_ordinary_model_folder_and_repeats_bit_for_bit(folder)
     assert sha256(run(folder, "three", seed=1) / "model.safetensors") != sha256(out / "model.safetensors")
 
 
+def test_every_seed_of_a_study_has_its_own_model_with_seed_run(folder):
+    (folder / "own.yaml").write_text(yaml.safe_dump({**CONFIG, "shape": SMALL, "seed": "run"}))
+    for seed in (0, 1):
+        make_base(folder / "own.yaml", folder / "data", folder / f"own/seed{seed}", seed=seed)
+        fixed = run(folder, f"fixed{seed}", seed=seed)
+        for file in ("model.safetensors", "base.json"):  # the model that seed: 0 and seed: 1 name
+            assert sha256(folder / f"own/seed{seed}" / file) == sha256(fixed / file)
+        assert read_json(folder / f"own/seed{seed}.json")["config"]["seed"] == seed
+    with pytest.raises(
+        UserError, match="own.yaml: key 'seed' = 'run': every seed has a base model of its own; say which"
+    ):
+        make_base(folder / "own.yaml", folder / "data", folder / "none")
+    with pytest.raises(
+        UserError, match="fixed1.yaml: key 'seed' = 1: all seeds share this base model; leave out --seed 3"
+    ):
+        make_base(folder / "fixed1.yaml", folder / "data", folder / "none", seed=3)
+    assert not (folder / "none").exists()
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
+        ({"seed": "runs"}, r"key 'seed' = 'runs': must be a whole number >= 0, or run \("),
+        ({"seed": -1}, "key 'seed' = -1: must be a whole number >= 0, or run"),
+        ({"seed": True}, "key 'seed' = True: must be a whole number >= 0, or run"),
         ({"kind": "register"}, "key 'kind' = 'register': did you mean 'registers'"),
         ({"parts": {"a": {"share": 1, "style": "loose"}}}, "'parts.a.style' = 'loose': must be one of"),
         ({"parts": {"a": {"share": 1, "style": "direct", "length": [3, 1]}}}, r"bad.yaml: parts.a.length = \[3, 1\]"),

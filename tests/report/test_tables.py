@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -169,6 +170,47 @@ def test_what_does_not_belong_together_is_refused(tmp_path, damage, message):
     with pytest.raises(UserError, match=message) as caught:
         run(preset, results)
     assert "\n" not in str(caught.value) and str(results) in str(caught.value)
+
+
+def own_bases(root):
+    """Results whose runs of seed k started from a base model of seed k."""
+    preset, results = synthetic.build(root)
+    (preset.parent / "setup/bases").mkdir(parents=True)
+    (preset.parent / "setup/bases/base.yaml").write_text("seed: run")
+    for seed in (0, 1):
+        synthetic.edit_json(results / f"eval/base/seed{seed}/scores.json", model_sha256=f"base {seed}")
+        for name in ("sft", "rft", "luffy", "prefix_rft"):
+            synthetic.edit_json(results / f"runs/{name}/seed{seed}/run.json", init={"sha256": f"base {seed}"})
+    return preset, results
+
+
+def test_a_run_of_seed_k_started_from_the_base_model_of_seed_k(tmp_path):
+    preset, results = own_bases(tmp_path)
+    run(preset, results)
+    base = pick(
+        rows(results / "tables/main.csv"), method="base", split="test", metric="avg@8", temperature="1"
+    )  # the mean over the base models of both seeds
+    right = [
+        s["correct"]
+        for seed in (0, 1)
+        for s in read_parquet(results / f"eval/base/seed{seed}/samples.parquet")
+        if s["split"] == "test" and s["temperature"] == 1.0
+    ]
+    assert base["n_seeds"] == "2" and float(base["mean"]) == pytest.approx(np.mean(right), abs=1e-5)
+    synthetic.edit_json(results / "runs/rft/seed1/run.json", init={"sha256": "base 0"})
+    with pytest.raises(
+        UserError, match="runs/rft/seed1/run.json: key 'init.sha256' is not the model_sha256 of .*eval/base/seed1/"
+    ):
+        run(preset, results)
+
+
+def test_a_base_model_of_every_seed_must_be_evaluated_under_every_seed(tmp_path):
+    preset, results = own_bases(tmp_path)
+    shutil.rmtree(results / "eval/base/seed1")
+    with pytest.raises(
+        UserError, match="eval/base/seed1: every seed has its own base model, and that of seed 1 was not evaluated"
+    ):
+        run(preset, results)
 
 
 def test_an_edited_config_is_refused_until_the_run_is_trained_again(tmp_path):

@@ -1,8 +1,10 @@
 """The folder convention: commands find the files that the workflow declares, and say what is not there."""
 
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 
 from prefix_rft.common.errors import UserError
 from prefix_rft.runs.layout import Layout
@@ -37,6 +39,24 @@ def test_layout_is_the_workflow_s(preset, smoke):
         assert f"{folder}/scores.json" in plan._evaluations(kind, ["rft"], [2], benchmarks)
         if benchmarks[0]:
             assert str(layout.sampling(kind, benchmarks[0])) == plan.sampling_config(kind)
+
+
+def test_a_base_model_of_every_seed_has_a_folder_for_each(tmp_path, monkeypatch):
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    monkeypatch.chdir(tmp_path)
+    file, preset = Path("config/tiny/setup/bases/base.yaml"), Path("config/tiny/preset.yaml")
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"seed": "run"}))
+    preset.write_text(yaml.safe_dump(yaml.safe_load(preset.read_text()) | {"seeds": [4, 5]}))
+    plan, layout = Plan(load_settings({"preset": "tiny", "seeds": [7, 8]})), Layout("config/tiny")
+    models = "results/tiny/models"
+    assert layout.bases_per_seed == ["base"]
+    for found in (layout.initial("rft", 7), layout.model("base", 7), plan.initial_model("rft", 7)):
+        assert str(found) == f"{models}/base/seed7"
+    assert plan.initial_record("rft", 7) == plan.base_record("base", 7) == f"{models}/base/seed7.json"
+    assert plan.base_models() == [f"{models}/base/seed{s}{end}" for s in (7, 8) for end in ("", ".json")]
+    # what all seeds share: the first seed of the preset, whatever seeds are asked for
+    assert str(layout.tokenizer()) == plan.tokenizer() == f"{models}/base/seed4"
+    assert plan.initial_model("rft_base2", 7) == f"{models}/base2"
 
 
 def test_checkpoints_lie_beside_nothing_that_is_an_output():

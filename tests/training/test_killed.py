@@ -22,7 +22,7 @@ from tests.helpers.small import RUN, make_world
 
 RUNS = {
     "prefix_rft": {"method": "prefix_rft", "demos": "strong"},
-    "rft": {},
+    "rft": {"prompts": {"half": "reinforcement"}},
     "sft": {"method": "sft", "demos": "strong"},
     # pairs of rollouts often fail altogether: the buffer and its AdamW are in use
     "relift": {

@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from prefix_rft.common.errors import UserError
+from prefix_rft.common.files import read_json, sha256
 from prefix_rft.planning.check import RESULTS_FORMAT, check_preset, check_results
+from prefix_rft.report.formats import read_csv
 from scripts.choose_lr import choose
 from tests.conftest import ROOT, run
 
@@ -97,6 +99,30 @@ def test_report_is_one_file_with_captions(finished_copy):
 
 
 # ----------------------------------------------------------------------------------------------------------- plans
+
+
+def test_every_seed_has_its_own_base_model_and_its_own_problems(copy):
+    """From a base model of each seed and from halves of the problems to the table, and once more for a third seed."""
+    config, results = copy / "config/tiny", copy / "results/tiny-smoke"
+    edit(config / "setup/bases/base.yaml", seed="run")
+    edit(config / "sft.yaml", prompts={"half": "demonstrations", "count": 12})
+    edit(config / "_rl.yaml", prompts={"half": "reinforcement", "count": 8})
+    edit(config / "smoke.yaml", preset={"seeds": [0, 1], "runs": ["sft", "sft_then_rft"]})
+    table = "results/tiny-smoke/tables/main.csv"
+    assert ("base_of_seed", "base") in plan(copy, f"--config smoke=true -- {table}")
+    run(f"snakemake --cores 2 --show-failed-logs --config smoke=true -- {table}", copy)
+    weights = [sha256(results / f"models/base/seed{s}/model.safetensors") for s in (0, 1)]
+    assert weights[0] != weights[1] and not (results / "models/base/model.safetensors").exists()
+    for seed in (0, 1):
+        sft, then = (read_json(results / f"runs/{name}/seed{seed}/run.json") for name in ("sft", "sft_then_rft"))
+        assert sft["init"]["sha256"] == weights[seed] and then["init"]["sha256"] == sft["model_sha256"]
+        assert sft["steps"] == 1  # a quarter of an epoch of 12 demonstrations, 4 a step; of all 40 it were 3
+        assert read_json(results / f"eval/base/seed{seed}/scores.json")["model_sha256"] == weights[seed]
+    assert {r["n_seeds"] for r in read_csv(copy / table)} == {"2"}
+    assert NOTHING in run(f"snakemake -n --cores 1 --config smoke=true -- {table}", copy)
+    more = plan(copy, f"--config smoke=true seeds=[0,1,2] -- {table}")
+    assert {("base_of_seed", "base"), ("train", "sft"), ("evaluate_base", "base")} <= more
+    assert not {"problems", "demonstrations"} & {rule for rule, _ in more}
 
 
 def test_every_target_has_a_plan(copy):

@@ -33,8 +33,8 @@ rule evaluate_base_on_benchmark:
         problems=ancient(str(rules.benchmark_problems.output.problems)),
         report=rules.benchmark_problems.output.report,
         templates=S.templates,
-        model=ancient(f"{RESULTS}/models/{{base}}"),
-        model_record=f"{RESULTS}/models/{{base}}.json",
+        model=lambda w: ancient(plan.base_model(w.base, w.seed)),
+        model_record=lambda w: plan.base_record(w.base, w.seed),
     output:
         scores=f"{RESULTS}/{{kind}}/{{base}}/seed{{seed}}/benchmarks/{{benchmark}}/scores.json",
         samples=f"{RESULTS}/{{kind}}/{{base}}/seed{{seed}}/benchmarks/{{benchmark}}/samples.parquet",

@@ -93,6 +93,8 @@ rule base:
         f"{RESULTS}/logs/base.{{base}}.log",
     benchmark:
         f"{RESULTS}/timings/base.{{base}}.tsv"
+    wildcard_constraints:
+        base=pattern(name for name in S.bases if name not in plan.bases_per_seed),
     retries: RETRIES
     conda:
         ENVIRONMENT
@@ -101,5 +103,22 @@ rule base:
     params:
         preset=S.preset,
         override=plan.override_flag,
+        seed=[],
     shell:
-        "python -m prefix_rft base --preset {params.preset:q} {params.override:q} --base {wildcards.base:q} > {log:q} 2>&1"
+        "python -m prefix_rft base --preset {params.preset:q} {params.override:q} --base {wildcards.base:q} {params.seed:q} > {log:q} 2>&1"
+
+
+use rule base as base_of_seed with:
+    output:
+        model=directory(f"{RESULTS}/models/{{base}}/seed{{seed}}"),
+        record=f"{RESULTS}/models/{{base}}/seed{{seed}}.json",
+    log:
+        f"{RESULTS}/logs/base.{{base}}.seed{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/timings/base.{{base}}.seed{{seed}}.tsv"
+    wildcard_constraints:
+        base=pattern(plan.bases_per_seed),
+    params:
+        preset=S.preset,
+        override=plan.override_flag,
+        seed=lambda w: ["--seed", w.seed],

@@ -38,8 +38,8 @@ rule demonstrations:
         identity=lambda w: plan.records.setup(f"demos/{w.demos}"),
         config=ancient(setup("demos/{demos}")),
         data=rules.problems.output.report,
-        tokenizer=ancient(f"{RESULTS}/models/{S.bases[0]}"),
-        tokenizer_record=f"{RESULTS}/models/{S.bases[0]}.json",
+        tokenizer=ancient(plan.tokenizer()),
+        tokenizer_record=f"{plan.tokenizer()}.json",
     output:
         demos=f"{RESULTS}/data/demos.{{demos}}.parquet",
         report=f"{RESULTS}/data/demos.{{demos}}.report.json",

@@ -8,8 +8,8 @@ rule evaluate_base:
         config=ancient(setup("evaluation")),
         data=f"{RESULTS}/data/data.json",
         problems=ancient(plan.problems()),
-        model=ancient(f"{RESULTS}/models/{{base}}"),
-        model_record=f"{RESULTS}/models/{{base}}.json",
+        model=lambda w: ancient(plan.base_model(w.base, w.seed)),
+        model_record=lambda w: plan.base_record(w.base, w.seed),
     output:
         scores=f"{RESULTS}/eval/{{base}}/seed{{seed}}/scores.json",
         samples=f"{RESULTS}/eval/{{base}}/seed{{seed}}/samples.parquet",

@@ -98,8 +98,8 @@ rule sample_base:
         config=ancient(setup("pass_at_k")),
         data=f"{RESULTS}/data/data.json",
         problems=ancient(plan.problems()),
-        model=ancient(f"{RESULTS}/models/{{base}}"),
-        model_record=f"{RESULTS}/models/{{base}}.json",
+        model=lambda w: ancient(plan.base_model(w.base, w.seed)),
+        model_record=lambda w: plan.base_record(w.base, w.seed),
     output:
         scores=f"{RESULTS}/pass_at_k/{{base}}/seed{{seed}}/scores.json",
         samples=f"{RESULTS}/pass_at_k/{{base}}/seed{{seed}}/samples.parquet",

@@ -17,7 +17,7 @@ rule data:
 rule bases:
     """Target: the base models of the main comparison."""
     input:
-        expand(rules.base.output, base=plan.bases),
+        plan.base_models(),
 
 
 rule demos:
