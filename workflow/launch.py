@@ -5,6 +5,8 @@ these functions where it plans and again where the job runs, so they depend on t
 """
 
 import math
+import os
+import tempfile
 
 from prefix_rft.common.errors import UserError
 
@@ -85,14 +87,27 @@ def cpus_per_gpu(rule: str, given: dict) -> int:
         ) from e
 
 
-def demand(settings, rule: str, longest: int | None = None) -> dict:
+def take_turns():
+    """Let the benchmarks in a cluster's job follow each other: their commands begin with IN_TURN.
+
+    Snakemake starts the members of a group at once, and one engine fills a GPU. If one of them fails, Snakemake deletes the outputs of
+    all and starts all again, so they keep the parts of their outputs.
+    """
+    os.environ["IN_TURN"] = f"flock {tempfile.gettempdir()}/prefix_rft.{os.environ['SLURM_JOB_ID']}.lock"
+
+
+def demand(settings, rule: str, longest: int | None = None, together: int = 1) -> dict:
     """Main memory and time of a rule's jobs, times the attempt: `resources` of preset.yaml. The profile gives what is missing there.
 
-    longest: minutes that the site allows a job
+    Args:
+        settings: `workflow.settings.Settings`.
+        rule: its name.
+        longest: minutes that the site allows a job.
+        together: how many of the rule's jobs may follow each other in one of the cluster's.
     """
 
     def times_attempt(name, value):
-        cap = longest if name == "runtime" and longest else math.inf
+        cap = longest // together if name == "runtime" and longest else math.inf
         return lambda wildcards, attempt: min(value * attempt, cap)
 
     asked = settings.resources.get(rule, {})

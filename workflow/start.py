@@ -116,7 +116,10 @@ def handed_back(results: str | os.PathLike, since: float = STARTED) -> list[str]
     return [p.stem for p in logs if ": handed back: " in p.read_text(errors="replace")]
 
 
-def say_handed_back(settings):
-    """After the last job: name these jobs, whose work was not done again."""
+def tidy_up(settings):
+    """After the last job: remove what retries of evaluations would have needed, and name the jobs whose work was not done again."""
+    from prefix_rft.evaluation.evaluate import remove_parts
+
+    remove_parts(settings.results)
     if names := handed_back(settings.results):
         print(f"handed back, not computed again: {', '.join(names)}", file=sys.stderr)

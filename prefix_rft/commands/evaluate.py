@@ -36,12 +36,31 @@ from .group import command
     help="folder of the problem files; unset: the folder of the data, or results/<preset>/benchmark_data",
 )
 @options.model("model folder; unset: of the run or the base model in results/<preset>")
+@click.option(
+    "--keep-parts",
+    is_flag=True,
+    help="leave the parts, for a start after the outputs were removed; `sweep` removes them",
+)
 @options.out(
     "folder for scores.json, samples.parquet and, until then, parts; unset: results/<preset>/<kind>/<run>/seed<N>",
     metavar="DIR",
 )
 def cli(
-    layout, preset, override, run, seed, benchmark, kind, changes, config_file, run_config, data, problems, model, out
+    layout,
+    preset,
+    override,
+    run,
+    seed,
+    benchmark,
+    kind,
+    changes,
+    config_file,
+    run_config,
+    data,
+    problems,
+    model,
+    out,
+    keep_parts,
 ):
     """Sample responses of a model to held-out problems or to a benchmark, verify and score them.
 
@@ -68,5 +87,6 @@ def cli(
         run_config=run_config,
         changes=changes,
         problems=problems,
+        keep_parts=keep_parts,
     )
     evaluate(job)

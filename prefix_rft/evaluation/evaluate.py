@@ -31,6 +31,8 @@ from .benchmarks import entry_hash, load_benchmarks, scoring_hash
 from .sampling import Job, sample_and_judge
 from .scores import diagnostics, powers, summarise, warn
 
+PARTS = "parts"  # folder beside scores.json
+
 
 class Evaluation(Engine):
     """`setup/evaluation.yaml` (paper section 3: T = 0.6, avg@32 on small test sets)."""
@@ -69,6 +71,7 @@ class EvaluationJob:
     run_config: configuration of the run; None: a base model
     changes: single values of the run's configuration, such as optimizer.lr=1e-3
     problems: folder of the problem files; None: `data`
+    keep_parts: leave the parts beside the outputs, so that a start after their loss samples nothing again (`remove_parts`)
     """
 
     config_file: Path
@@ -83,6 +86,7 @@ class EvaluationJob:
     run_config: Path | None = None
     changes: tuple[str, ...] = ()
     problems: Path | None = None
+    keep_parts: bool = False
 
 
 @dataclass(frozen=True)
@@ -240,7 +244,7 @@ def evaluate(job: EvaluationJob):
         )
         for (split, temperature), parts in questions.seeds.items()
     ]
-    title, parts = f"evaluate {job.run} {job.benchmark or ''}".strip(), job.out / "parts"
+    title, parts = f"evaluate {job.run} {job.benchmark or ''}".strip(), job.out / PARTS
     sampled = sample_and_judge(config, jobs, tokenizer, questions.verifier, parts, job.config_file, title)
     rows = [row for part in sampled for row in part]
     report, example = diagnostics(rows), next(iter(prompts.values()))[0]
@@ -269,4 +273,12 @@ def evaluate(job: EvaluationJob):
             "diagnostics": report,
         },
     )
-    remove_folder(parts)
+    if not job.keep_parts:
+        remove_folder(parts)
+
+
+def remove_parts(results):
+    """Remove the parts of all finished evaluations below the folder `results`."""
+    for parts in Path(results).rglob(PARTS):
+        if (parts.parent / "scores.json").exists():
+            remove_folder(parts)

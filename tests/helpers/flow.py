@@ -20,9 +20,11 @@ FLAGS = "--jobs 4 --slurm-status-command squeue --slurm-init-seconds-before-stat
 class Workflow:
     """A copy of the repository, whose Snakemake submits to a cluster."""
 
-    def __init__(self, folder: Path, cluster: Cluster):
+    def __init__(self, folder: Path, cluster: Cluster, preset="tiny", before=""):
+        """before: a command that starts the one that follows it, as `python -m scripts.local_hub --`."""
         self.folder, self.cluster, self.process = folder, cluster, None
-        self.results = folder / RESULTS
+        self.preset, self.before = preset, before
+        self.results = folder / f"results/{preset}-smoke"
         self.output = folder / "snakemake.out"
 
     def configure(self, run: str, **values):
@@ -76,10 +78,10 @@ class Workflow:
         """Start `snakemake --profile slurm`; `more` are arguments that may have blanks."""
         environment = ENVIRONMENT | self.cluster.environment
         environment["PATH"] = f"{self.cluster.folder}/bin{os.pathsep}{ENVIRONMENT['PATH']}{os.pathsep}/usr/sbin"
-        command = f"snakemake --cores all --profile slurm {FLAGS} {arguments}".split()
+        command = f"{self.before} snakemake --cores all --profile slurm {FLAGS} {arguments}".split()
         with open(self.output, "w") as out:
             self.process = subprocess.Popen(
-                [*command, *more, "--config", "smoke=true"],
+                [*command, *more, "--config", "smoke=true", f"preset={self.preset}"],
                 cwd=self.folder,
                 env=environment,
                 stdout=out,

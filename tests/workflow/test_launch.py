@@ -13,7 +13,7 @@ import yaml
 
 from scripts import pass_warning
 from tests.conftest import ENVIRONMENT, ROOT, run
-from workflow.launch import launcher, resources
+from workflow.launch import demand, launcher, resources
 
 
 def a_run(nodes=1, processes=1, device="auto"):
@@ -167,3 +167,11 @@ def test_profile_says_yaml_in_its_comments_too():
     assert {"slurm_account", "slurm_partition"} <= set(values["default-resources"])
     for rule in ("train", "train_grid", "replay"):
         assert {"slurm_partition", "gres", "constraint", "cpus_per_task"} <= set(values["set-resources"][rule])
+
+
+def test_jobs_that_share_one_of_the_clusters_share_its_time():
+    settings = SimpleNamespace(resources={"evaluate_on_benchmark": {"mem_mb": 64000, "runtime": 480}})
+    runtime = demand(settings, "evaluate_on_benchmark", longest=1440, together=9)["runtime"]
+    assert [runtime(None, attempt) for attempt in (1, 3)] == [160, 160]
+    alone = demand(settings, "evaluate_on_benchmark", longest=1440)["runtime"]
+    assert [alone(None, attempt) for attempt in (1, 3)] == [480, 1440]

@@ -43,19 +43,22 @@ rule evaluate_base_on_benchmark:
     benchmark:
         f"{RESULTS}/timings/{{kind}}.{{base}}.seed{{seed}}.{{benchmark}}.tsv"
     retries: RETRIES
+    group:
+        "benchmarks_{kind}_{base}_{seed}"
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        **demand("evaluate_on_benchmark"),
+        **demand("evaluate_on_benchmark", TOGETHER),
+        engines=1,
         gpu=lambda w: launch.engine_gpus(S, plan.sampling_values(w.kind)),
     params:
         override=plan.override_flag,
         preset=S.preset,
         scoring=lambda w: plan.scoring(w.kind),
     shell:
-        "python -m prefix_rft evaluate --preset {params.preset:q} {params.override:q} --run {wildcards.base:q} --seed {wildcards.seed:q}"
-        " --kind {wildcards.kind:q} --benchmark {wildcards.benchmark:q} > {log:q} 2>&1"
+        "${{IN_TURN:-}} python -m prefix_rft evaluate --preset {params.preset:q} {params.override:q} --run {wildcards.base:q} --seed {wildcards.seed:q}"
+        " --kind {wildcards.kind:q} --benchmark {wildcards.benchmark:q} ${{IN_TURN:+--keep-parts}} > {log:q} 2>&1"
 
 
 rule evaluate_on_benchmark:
@@ -77,19 +80,22 @@ rule evaluate_on_benchmark:
     benchmark:
         f"{RESULTS}/timings/{{kind}}.{{run}}.seed{{seed}}.{{benchmark}}.tsv"
     retries: RETRIES
+    group:
+        "benchmarks_{kind}_{run}_{seed}"
     conda:
         ENVIRONMENT
     threads: 1
     resources:
-        **demand("evaluate_on_benchmark"),
+        **demand("evaluate_on_benchmark", TOGETHER),
+        engines=1,
         gpu=lambda w: launch.engine_gpus(S, plan.sampling_values(w.kind)),
     params:
         override=plan.override_flag,
         preset=S.preset,
         scoring=lambda w: plan.scoring(w.kind),
     shell:
-        "python -m prefix_rft evaluate --preset {params.preset:q} {params.override:q} --run {wildcards.run:q} --seed {wildcards.seed:q}"
-        " --kind {wildcards.kind:q} --benchmark {wildcards.benchmark:q} > {log:q} 2>&1"
+        "${{IN_TURN:-}} python -m prefix_rft evaluate --preset {params.preset:q} {params.override:q} --run {wildcards.run:q} --seed {wildcards.seed:q}"
+        " --kind {wildcards.kind:q} --benchmark {wildcards.benchmark:q} ${{IN_TURN:+--keep-parts}} > {log:q} 2>&1"
 
 
 rule table_benchmarks:

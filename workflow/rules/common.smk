@@ -10,7 +10,7 @@ from workflow.inputs import MAIN_FIGURES, TABLE_NAMES, Plan, pattern, table_page
 from workflow.internals import internals, set_defaults
 from workflow.settings import load_settings
 from workflow.sites import defaults, read_site
-from workflow.start import check_configuration, free_lock, say_handed_back
+from workflow.start import check_configuration, free_lock, tidy_up
 
 if internals(workflow).main:
     free_lock()
@@ -28,6 +28,8 @@ if "SLURM_JOB_ID" in os.environ:
     # Slurm's warning before the time limit is for the trainer: the processes that start it ignore the signal or pass it on
     pass_warning.install()
     shell.prefix("set -euo pipefail; trap '' USR1; ")
+    if not internals(workflow).main:
+        launch.take_turns()
 
 # How often a job that resumes from its own checkpoints is started again
 RETRIES = 2 if internals(workflow).main else 0
@@ -50,7 +52,7 @@ onstart:
 
 
 onsuccess:
-    say_handed_back(S)
+    tidy_up(S)
 
 
 def by_record(files):
@@ -63,5 +65,9 @@ def training(rule):
     return launch.training(S, rule, lambda: internals(workflow), SITE.longest_job)
 
 
-def demand(rule):
-    return launch.demand(S, rule, SITE.longest_job)
+def demand(rule, together=1):
+    return launch.demand(S, rule, SITE.longest_job, together)
+
+
+# The profile says how many benchmarks of a model are one job of the cluster's
+TOGETHER = max(workflow.group_settings.group_components.values(), default=1)
