@@ -23,12 +23,14 @@ from tqdm import tqdm
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from ..common.errors import UserError
+from ..common.files import read_json
 from ..config.preset import PER_SEED
 from ..config.reading import Section, opt
 from ..data.files import read_problems
 from ..data.tasks import registers, task_of
 from ..model.forward import make_forward
 from ..rollout import Sampling, make_engine
+from .half_knowledge import HalfKnowledge, Knowledge
 from .tokenizer import char_tokenizer
 
 
@@ -42,7 +44,9 @@ class Part(Section):
     """One kind of text of the mixture."""
 
     share: float = opt(..., "relative frequency, in texts", gt=0)
-    style: str = opt(..., "facts: single facts; others: problems", choices=("facts", "direct", "terse", "careful"))
+    style: str = opt(
+        ..., "facts: single facts; others: problems", choices=("facts", "direct", "terse", "careful", "long")
+    )
     length: list[int] = opt([1, 1], "[fewest, most] instructions of a problem")
     errors: float = opt(0.0, "probability a step of an error that is carried to the end", ge=0, le=1)
     attempts: float = opt(0.0, "probability a step of a corrected wrong attempt", ge=0, le=1)
@@ -51,9 +55,11 @@ class Part(Section):
         if len(self.length) != 2 or not 1 <= self.length[0] <= self.length[1]:
             raise ValueError(f"length = {self.length}: must be [fewest, most] with 1 <= fewest <= most")
 
-    def longest(self) -> int:
+    def longest(self, numbered=False) -> int:
         """Most tokens of a text: prompt, steps with a corrected attempt in each, answer and end mark."""
-        return (4 * self.length[1] + 4) + self.length[1] * (12 + (9 if self.attempts else 0)) + 5
+        step, attempt = (21, 11) if self.style == "long" else (12, 9 + numbered)
+        step += 4 + 2 * numbered + (attempt if self.attempts else 0)  # 4: the instruction in the prompt
+        return self.length[1] * step + 4 + 5
 
 
 class Shape(Section):
@@ -73,6 +79,7 @@ class BaseConfig(Section):
     )
     shape: Shape = opt(Shape(), "model")
     parts: dict[str, Part] = opt(..., "the mixture: name -> kind of text")
+    half_knowledge: HalfKnowledge | None = opt(None, "facts that it gets wrong again and again; unset: it knows all")
     updates: int = opt(..., "optimizer steps", ge=1)
     rows: int = opt(32, "rows of a batch", ge=1)
     row_tokens: int = opt(160, "tokens of a row; no text may be longer", ge=32)
@@ -81,9 +88,7 @@ class BaseConfig(Section):
     samples: int = opt(8, "responses sampled per validation problem to measure the model at T = 1", ge=1)
 
     def check(self):
-        longest = max(p.longest() for p in self.parts.values()) if self.parts else 0
-        if not 0 < longest <= self.row_tokens:
-            raise ValueError(f"row_tokens = {self.row_tokens}: texts of these parts have up to {longest} tokens")
+        self.check_longest()
         shape = self.shape
         if shape.hidden_size % shape.heads or shape.heads % shape.kv_heads:
             raise ValueError(
@@ -91,12 +96,21 @@ class BaseConfig(Section):
                 f" and be a multiple of kv_heads = {shape.kv_heads}"
             )
 
+    def check_longest(self, numbered=False):
+        """numbered: the data's instructions are."""
+        longest = max((p.longest(numbered) for p in self.parts.values()), default=0)
+        if not 0 < longest <= self.row_tokens:
+            raise ValueError(f"row_tokens = {self.row_tokens}: texts of these parts have up to {longest} tokens")
+
 
 class Texts:
     """An endless stream of (prompt, response) drawn from the mixture; never a problem in `taken`."""
 
-    def __init__(self, parts: dict[str, Part], taken: set[str], rng: random.Random):
+    def __init__(
+        self, parts: dict[str, Part], taken: set[str], rng: random.Random, know=registers.compute, numbered=False
+    ):
         self.names, self.parts, self.taken, self.rng = list(parts), parts, taken, rng
+        self.know, self.numbered = know, numbered
         self.weights = [p.share for p in parts.values()]
 
     def draw(self) -> tuple[str, str]:
@@ -104,13 +118,15 @@ class Texts:
         part = self.parts[rng.choices(self.names, self.weights)[0]]
         if part.style == "facts":
             fact = rng.choice(registers.FACTS)
-            return fact + "=", str(registers.compute(int(fact[0]), fact[1], int(fact[2])))
+            return fact + "=", str(self.know(int(fact[0]), fact[1], int(fact[2])))
         while True:
             state, program = registers.random_problem(rng, *part.length)
-            prompt = registers.render(state, program)
+            prompt = registers.render(state, program, self.numbered)
             if registers.canonical(prompt) not in self.taken:
                 break
-        style = dict(style=part.style, attempts=part.attempts, errors=part.errors)
+        style = dict(
+            style=part.style, attempts=part.attempts, errors=part.errors, numbered=self.numbered, know=self.know
+        )
         return prompt + ">", registers.respond(rng, state, program, **style)
 
 
@@ -239,7 +255,13 @@ def make(config: BaseConfig, data: Path, out: Path) -> dict:
     taken = {p["canonical"] for split in registers.SPLITS for p in read_problems(data, split)}
     tokenizer = char_tokenizer(registers.CHARACTERS)
     model = new_model(config, tokenizer)
-    texts = Texts(config.parts, taken, random.Random(f"pretraining {config.seed}"))
+    numbered = bool(read_json(data / "data.json")["config"].get("numbered"))
+    try:
+        config.check_longest(numbered)
+    except ValueError as e:
+        raise UserError(f"{e}, as the instructions of {data}/data.json are numbered") from e
+    know = Knowledge(config.half_knowledge, config.seed)
+    texts = Texts(config.parts, taken, random.Random(f"pretraining {config.seed}"), know, numbered)
     losses = pretrain(model, config, texts, tokenizer)
     model.generation_config = GenerationConfig(eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id)
     model.save_pretrained(out)

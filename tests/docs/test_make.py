@@ -20,7 +20,7 @@ def test_make_alone_lists_the_targets_and_does_nothing(root):
 
 
 @pytest.mark.parametrize(
-    ("preset", "expected"), [("tinny", "did you mean PRESET=tiny?"), ("zzz", "known: paper-1.5b paper-7b")]
+    ("preset", "expected"), [("tinny", "did you mean PRESET=tiny?"), ("zzz", "known: extension paper-1.5b paper-7b")]
 )
 def test_unknown_preset_ends_before_set_up(root, preset, expected):
     text = run(f"make reproduce PRESET={preset} VENV=nowhere", root, fails=True)

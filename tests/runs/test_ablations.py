@@ -99,7 +99,7 @@ def test_the_issue_s_values_are_there():
     quality = {find.load(r).demos for r in runs_of("quality") if r != "rft"}
     assert quality == {"strong", "weak", "weak_unfiltered", "wrong"}
     assert {e.at for e in read_ablations(TINY)["quantity"].entries if e.series == "Prefix-RFT"} == {100, 10, 1, 0}
-    for preset in ROOT.glob("config/*/preset.yaml"):
+    for preset in ROOT.glob("config/*/ablations.yaml"):
         quantity = read_ablations(preset.parent)["quantity"]
         for series in ("Prefix-RFT", "SFT"):
             assert {e.at for e in quantity.entries if e.series == series} == {100, 10, 1, 0}
@@ -140,7 +140,7 @@ def test_target_trains_and_evaluates_only_what_it_needs(name, root):
 
 def test_ablations_is_all_of_them_and_the_main_comparison_none(root):
     jobs = plan(root, "ablations --config seeds=[0]")
-    assert {run for rule, run in jobs if rule == "evaluate"} == set().union(*map(runs_of, NAMES))
+    assert {run for rule, run in jobs if rule == "evaluate"} == set().union(*map(runs_of, read_ablations(TINY)))
     everything = {run for _, run in plan(root, "--config seeds=[0]")}
     assert not everything & set(Runs(TINY).variants)
 

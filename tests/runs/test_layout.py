@@ -32,7 +32,7 @@ def test_layout_is_the_workflow_s(preset, smoke):
         assert f"{layout.of_run(run, 1)}/run.json" in plan.models([run], [1])
     for teacher in settings.teachers:
         assert str(layout.teacher(teacher)) == plan.teacher_model(teacher)
-    assert str(layout.tokenizer()) == f"{settings.results}/models/{settings.bases[0]}"
+    assert str(layout.tokenizer()) == plan.tokenizer()
     benchmarks = settings.benchmarks[:1] or [None]
     for kind in ("eval", "pass_at_k"):
         folder = layout.evaluation(kind, "rft", 2, benchmarks[0])
@@ -44,8 +44,8 @@ def test_layout_is_the_workflow_s(preset, smoke):
 def test_a_base_model_of_every_seed_has_a_folder_for_each(tmp_path, monkeypatch):
     shutil.copytree(ROOT / "config", tmp_path / "config")
     monkeypatch.chdir(tmp_path)
-    file, preset = Path("config/tiny/setup/bases/base.yaml"), Path("config/tiny/preset.yaml")
-    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"seed": "run"}))
+    file, preset = Path("config/tiny/setup/bases/far.yaml"), Path("config/tiny/preset.yaml")
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"seed": 3}))
     preset.write_text(yaml.safe_dump(yaml.safe_load(preset.read_text()) | {"seeds": [4, 5]}))
     plan, layout = Plan(load_settings({"preset": "tiny", "seeds": [7, 8]})), Layout("config/tiny")
     models = "results/tiny/models"
@@ -56,7 +56,7 @@ def test_a_base_model_of_every_seed_has_a_folder_for_each(tmp_path, monkeypatch)
     assert plan.base_models() == [f"{models}/base/seed{s}{end}" for s in (7, 8) for end in ("", ".json")]
     # what all seeds share: the first seed of the preset, whatever seeds are asked for
     assert str(layout.tokenizer()) == plan.tokenizer() == f"{models}/base/seed4"
-    assert plan.initial_model("rft_base2", 7) == f"{models}/base2"
+    assert plan.initial_model("rft_far", 7) == f"{models}/far"
 
 
 def test_checkpoints_lie_beside_nothing_that_is_an_output():

@@ -73,7 +73,7 @@ def test_sources_are_those_that_the_task_writes(tiny):
     edit(tiny / "setup/teachers/large.yaml", model="base", template="config/templates/deepseek.txt")
     edit(tiny / "setup/demos/large.yaml", source="large")
     settings = load_settings({"preset": "tiny"})
-    assert settings.sources == ["clean", "strong", "weak"] and settings.teachers == {"large": "base"}
+    assert settings.sources == ["own", "strong", "weak"] and settings.teachers == {"large": "base"}
 
 
 def test_a_local_file_needs_no_name_on_the_hub(tiny):

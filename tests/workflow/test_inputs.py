@@ -45,7 +45,9 @@ def test_a_pattern_matches_its_names_and_nothing_else():
 @pytest.mark.parametrize("smoke", [False, True])
 def test_every_target_asks_for_files_of_its_preset(in_root, preset, smoke):
     plan = plan_of(preset, smoke=smoke)
-    assert {"figure_1", "figure_4", "table_5", "run_rft", "study_controls"} <= set(plan.targets)
+    studies = {f"study_{name}" for name in plan.settings.studies}
+    assert {"figure_1", "figure_4", "run_rft"} | studies <= set(plan.targets)
+    assert preset == "extension" or "study_controls" in studies
     for target in plan.targets:
         files = plan.target_files(target)
         assert files and all(f.startswith(f"{plan.results}/") for f in files), target
@@ -60,7 +62,7 @@ def test_every_target_asks_for_files_of_its_preset(in_root, preset, smoke):
 
 
 def test_a_run_starts_from_its_base_or_from_another_run(tiny):
-    assert tiny.initial_model("rft", 1) == "results/tiny/models/base"
+    assert tiny.initial_model("rft", 1) == "results/tiny/models/base/seed1"
     assert tiny.initial_model("sft_then_rft", 1) == "results/tiny/runs/sft/seed1/model"
 
 
@@ -116,8 +118,8 @@ def test_figure_4_is_about_one_method(tiny):
 def test_figures_that_read_tables_only(tiny):
     assert tiny.figure_inputs("figure_1") == []
     assert tiny.figure_inputs("lr_sensitivity") == ["results/tiny/tables/lr_grid.csv"]
-    assert tiny.other_bases == ["base2"]
-    assert tiny.figure_inputs("figure_5") == ["results/tiny/tables/main.csv", "results/tiny/tables/base2.csv"]
+    assert tiny.other_bases == ["far"]
+    assert tiny.figure_inputs("figure_5") == ["results/tiny/tables/main.csv", "results/tiny/tables/far.csv"]
     assert "results/tiny/tables/weak.paired.csv" in tiny.figure_inputs("regimes")
 
 

@@ -8,6 +8,13 @@ A problem is T instructions and a start state. The answer is the final state.
 A step of a response repeats the instruction (`c+b`), writes its operands (`9+6`), the result after `=`, and the new state.
 The answer follows `#`. A wrong attempt that the writer noticed ends in `!`, and the step starts again.
 
+In another style a step is long: state, instruction, operands and result, a check of the result by the inverse operation, new state.
+With numbered instructions (`numbered`), prompt and steps say which instruction comes next, so that facts decide and not pointers:
+
+    prompt    1a-7;2c+b|069
+    careful   1a-70-7=3369;2c+b9+6=5365;#365
+    long      069|1a-70-7=33+7=0369;369|2c+b9+6=55-6=9365;#365
+
 Every instruction is a bijection of the 1000 states: the operand is another register or a digit, and only 3, 7 and 9, which
 have an inverse modulo 10, multiply. Instructions such as x * 0, x - x and x * 5 do not exist. So over uniform start states every
 answer is equally frequent, and a constant answer scores 1 in 1000. `answer_limit` bounds this score in small splits.
@@ -16,6 +23,7 @@ The difficulty is the number of instructions.
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
 
@@ -31,7 +39,9 @@ from . import Task
 REGISTERS = "abc"
 OPERATORS = "+-*"
 MULTIPLIERS = "379"
-CHARACTERS = "0123456789" + REGISTERS + OPERATORS + "=|;>#!"
+DIGITS = "0123456789"
+CHARACTERS = DIGITS + REGISTERS + OPERATORS + "=|;>#!"
+INVERSE = {"3": "7", "7": "3", "9": "9"}  # modulo 10
 FACTS = [f"{x}{op}{y}" for op in OPERATORS for x in range(10) for y in range(10) if op != "*" or str(y) in MULTIPLIERS]
 
 Instruction = tuple[str, str, str]  # target register, operator, operand (a register or a digit)
@@ -40,13 +50,20 @@ Instruction = tuple[str, str, str]  # target register, operator, operand (a regi
 # ----------------------------------------------------------------------------------------------------------- problems
 
 
-def render(state, program) -> str:
-    return ";".join("".join(i) for i in program) + "|" + "".join(map(str, state))
+def render(state, program, numbered=False) -> str:
+    instructions = (f"{number}{''.join(i)}" for number, i in zip(numbers(program, numbered), program, strict=True))
+    return ";".join(instructions) + "|" + "".join(map(str, state))
+
+
+def numbers(program, numbered) -> list[str]:
+    """What stands before each instruction."""
+    return [str(n) if numbered else "" for n in range(1, len(program) + 1)]
 
 
 def parse(prompt: str) -> tuple[tuple[int, ...], list[Instruction]]:
+    """State and program of a prompt, with or without numbers."""
     program, _, state = prompt.partition("|")
-    return tuple(map(int, state)), [tuple(i) for i in program.split(";")]
+    return tuple(map(int, state)), [tuple(i.lstrip(DIGITS)) for i in program.split(";")]
 
 
 def compute(x: int, op: str, y: int) -> int:
@@ -68,12 +85,12 @@ def final_state(state, program) -> str:
     return "".join(map(str, state))
 
 
-def random_problem(rng: random.Random, shortest: int, longest: int):
-    """(state, program) with T uniform in shortest..longest; each operator and each kind of operand equally often."""
+def random_problem(rng: random.Random, shortest: int, longest: int, operators: str = OPERATORS):
+    """(state, program) with T uniform in shortest..longest; each of `operators` and each kind of operand equally often."""
     state = tuple(rng.randrange(10) for _ in REGISTERS)
     program = []
     for _ in range(rng.randint(shortest, longest)):
-        target, op = rng.choice(REGISTERS), rng.choice(OPERATORS)
+        target, op = rng.choice(REGISTERS), rng.choice(operators)
         if op == "*":
             operand = rng.choice(MULTIPLIERS)
         elif rng.random() < 0.5:
@@ -115,31 +132,60 @@ def canonical(prompt: str) -> str:
 
 
 def respond(
-    rng: random.Random, state, program, *, style: str = "careful", attempts: float = 0.0, errors: float = 0.0
+    rng: random.Random,
+    state,
+    program,
+    *,
+    style: str = "careful",
+    attempts: float = 0.0,
+    errors: float = 0.0,
+    numbered: bool = False,
+    know: Callable[[int, str, int], int] = compute,
 ) -> str:
     """A response to a problem, without the end mark.
 
-    style: careful: as in the module's docstring. terse: register and result only. direct: only the answer
-    attempts: probability, for each step, of a wrong attempt that is noticed and corrected
+    style: careful, long: as in the module's docstring. terse: register and result only. direct: only the answer
+    attempts: probability, for each step, of a wrong attempt that is noticed and corrected (careful, long)
     errors: probability, for each step, of an error that is not noticed
+    numbered: steps begin with the number of their instruction
+    know: the result of x op y as the writer knows it
 
-    Both kinds of error are equally often a misread operand (with its result) or a wrong result.
+    Both kinds of error are equally often a misread operand (with its result) or a wrong result. In the long style a wrong attempt is a
+    wrong result, which its check finds; every other check confirms what the writer knows.
     """
     out = []
-    for target, op, operand in program:
+    for number, (target, op, operand) in zip(numbers(program, numbered), program, strict=True):
+        name = f"{number}{target}{op}{operand}"
         x, y = value(state, target), value(state, operand)
-        if style == "careful" and rng.random() < attempts:
-            wrong = _slip(rng, x, op, y, operand)
-            out.append(f"{target}{op}{operand}{wrong[0]}{op}{wrong[1]}={wrong[2]}!")
-        result = compute(x, op, y)
+        if style == "long":
+            out.append(f"{_text(state)}|{name}")
+        if style in ("careful", "long") and rng.random() < attempts:
+            if style == "careful":
+                wrong = _slip(rng, x, op, y, operand)
+                out.append(f"{name}{wrong[0]}{op}{wrong[1]}={wrong[2]}!")
+            else:
+                wrong, undo = (compute(x, op, y) + rng.randint(1, 9)) % 10, _undo(op, y)
+                out.append(f"{x}{op}{y}={wrong}{wrong}{undo}={compute(wrong, undo[0], int(undo[1]))}!")
+        result = know(x, op, y)
         if rng.random() < errors:
             x, y, result = _slip(rng, x, op, y, operand)
         state = assign(state, target, result)
         if style == "careful":
-            out.append(f"{target}{op}{operand}{x}{op}{y}={result}{''.join(map(str, state))};")
+            out.append(f"{name}{x}{op}{y}={result}{_text(state)};")
+        elif style == "long":
+            out.append(f"{x}{op}{y}={result}{result}{_undo(op, y)}={x}{_text(state)};")
         elif style == "terse":
             out.append(f"{target}{result};")
-    return "".join(out) + "#" + "".join(map(str, state))
+    return "".join(out) + "#" + _text(state)
+
+
+def _text(state) -> str:
+    return "".join(map(str, state))
+
+
+def _undo(op: str, y: int) -> str:
+    """What takes the result of an operation back to its first operand: -7 for +7, *3 for *7."""
+    return f"*{INVERSE[str(y)]}" if op == "*" else f"{'-' if op == '+' else '+'}{y}"
 
 
 def _slip(rng, x, op, y, operand):
@@ -158,6 +204,9 @@ def _slip(rng, x, op, y, operand):
 
 
 class Teacher(Section):
+    style: str = opt(
+        "careful", "careful: the short steps; long: each step with its state and a check", choices=("careful", "long")
+    )
     attempts: float = opt(
         0.0, "probability, for each step, of a wrong attempt that is noticed and corrected", ge=0, le=1
     )
@@ -169,6 +218,10 @@ class DataConfig(Section):
     seed: int = opt(..., "seed of problems and demonstrations", ge=0)
     levels: dict[str, list[int]] = opt(..., "level -> [fewest, most] instructions, of train, validation and test")
     ood: dict[str, list[int]] = opt(..., "level -> [fewest, most] instructions, out of domain")
+    operators: dict[str, str] = opt(
+        {}, "level -> operators of its instructions, each as often as it stands there, such as ***+-; unset: +-*"
+    )
+    numbered: bool = opt(False, "number the instructions, in the prompt and in the steps")
     counts: dict[str, PositiveInt] = opt(..., "split -> problems a level; splits are train, validation, test, ood")
     answer_limit: float = opt(0.02, "highest score that a constant answer may reach in a level of a split", gt=0, le=1)
     teachers: dict[str, Teacher] = opt(..., "source -> errors in its demonstrations, raw.<source>.parquet")
@@ -180,8 +233,17 @@ class DataConfig(Section):
             if len(bounds) != 2 or not 1 <= bounds[0] <= bounds[1]:
                 raise ValueError(f"levels.{name} = {bounds}: must be [fewest, most] with 1 <= fewest <= most")
         longest = max(b for _, b in self.levels.values())
-        if any(a <= longest for a, _ in self.ood.values()):
-            raise ValueError(f"ood: problems must have more than {longest} instructions, the most in training")
+        for name, (fewest, _) in self.ood.items():
+            if fewest <= longest and name not in self.operators:
+                raise ValueError(
+                    f"ood.{name}: must have more than {longest} instructions, the most in training, or operators of its own"
+                )
+        for name, operators in self.operators.items():
+            if name not in {**self.levels, **self.ood} or not operators or set(operators) - set(OPERATORS):
+                raise ValueError(f"operators.{name} = {operators!r}: must be a level and some of {OPERATORS}")
+        most = max(b for _, b in [*self.levels.values(), *self.ood.values()])
+        if self.numbered and most > 9:
+            raise ValueError(f"numbered: a number has one digit; a level has {most} instructions, must be at most 9")
 
 
 SPLITS = ("train", "validation", "test", "ood")
@@ -202,13 +264,13 @@ class Registers(Task):
             problems[split] = []
             for level, bounds in (config.ood if split == "ood" else config.levels).items():
                 rng = random.Random(f"{config.seed} {split} {level}")
-                problems[split] += _level(rng, split, level, bounds, config.counts[split], config.answer_limit, taken)
+                problems[split] += _level(rng, config, split, level, bounds, taken)
             write_parquet(out / f"problems.{split}.parquet", problems[split])
         for source, teacher in config.teachers.items():
             rng = random.Random(f"{config.seed} {source}")
             rows = []
             for p in tqdm(problems["train"], desc=f"demonstrations {source}", disable=None):
-                text = respond(rng, *parse(p["prompt"]), attempts=teacher.attempts, errors=teacher.errors)
+                text = respond(rng, *parse(p["prompt"]), numbered=config.numbered, **teacher.model_dump())
                 demo_id = f"{source}-{p['id']}"
                 rows.append({"problem_id": p["id"], "demo_id": demo_id, "response": text, "source": source})
             write_parquet(out / f"raw.{source}.parquet", rows)
@@ -225,13 +287,13 @@ class Registers(Task):
         return answer if mark else None
 
 
-def _level(rng, split, level, bounds, count, answer_limit, taken):
-    rows, answers = [], Counter()
-    most = max(1, int(answer_limit * count))
+def _level(rng, config, split, level, bounds, taken):
+    rows, answers, count = [], Counter(), config.counts[split]
+    most = max(1, int(config.answer_limit * count))
     misses = 0
     while len(rows) < count:
-        state, program = random_problem(rng, *bounds)
-        prompt, answer = render(state, program), final_state(state, program)
+        state, program = random_problem(rng, *bounds, config.operators.get(level, OPERATORS))
+        prompt, answer = render(state, program, config.numbered), final_state(state, program)
         form = canonical(prompt)
         if form in taken or answers[answer] >= most:
             misses += 1
