@@ -38,6 +38,7 @@ reproduce: $(STAMPS) ## everything of a preset, set-up included: training, table
 	snakemake --cores $(CORES) --show-failed-logs --rerun-incomplete $(SETTINGS)
 	snakemake --report $(RESULTS)/report.html $(SETTINGS)
 	python -m prefix_rft summary --results $(RESULTS)
+	@test ! -e docs/results/$(PRESET)/main.csv -o $(SMOKE) = true || python -m prefix_rft compare $(RESULTS) docs/results/$(PRESET) --brief || true
 
 results: $(VENV)/core.stamp ## published tables and figures: FROM=archive (path or URL) or FROM=git:REVISION, checked against the manifest
 	@test -n "$(FROM)" || { echo "error: make results needs FROM=PATH, FROM=URL or FROM=git:REVISION; see docs/status.md" >&2; exit 2; }

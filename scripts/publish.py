@@ -39,7 +39,7 @@ PAPER_TABLES = (
     "table_5",
     "table_7",
 )  # tables 1 and 8 are the pages of studies `methods` and `controls`
-COPIED = ("main", "claims", "paper_claims", "lr_grid")
+COPIED = ("main", "claims", "paper_claims", "paired", "variance", "lr_grid")
 # The index's claims: text, pattern of the text in claims.csv or paper_claims.csv, family of the metric.
 HEADLINES = (
     ("Prefix-RFT beats RFT", r"Prefix-RFT beats RFT\b.* in domain", "avg"),
@@ -194,7 +194,7 @@ def study_tables(source: Source, folder: Path, study: str, levels: bool) -> list
         if len({ours for ours, *_ in lines}) == 1:
             names, lines = [f"{label[reference]} minus"], [line[1:] for line in lines]
         text += [
-            f"Paired differences in percentage points on `{first}`. Each interval stands for itself.",
+            f"Paired differences in percentage points on `{first}`. Each interval stands for itself and is not corrected for their number.",
             markdown([*names, *header], lines),
         ]
     return text

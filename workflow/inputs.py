@@ -34,6 +34,7 @@ from workflow.settings import (
 TABLE_NAMES = {
     "scores": "scores",
     "paired": "paired differences",
+    "variance": "variance",
     "claims": "claims and verdicts",
     "budgets": "budgets",
 }

@@ -11,6 +11,7 @@ FOR_YOU = {
     "cost": "GPU-hours, tokens, disk and memory of a run or of a target, before anything runs",
     "check": "check every configuration of a preset before any work",
     "summary": "print the main table, the claims and the path of the report",
+    "compare": "two folders of results side by side: do they agree?",
     "export": "a run's model for the hub, or for lm-evaluation-harness",
     "score": "verify the responses of a JSON Lines file",
     "sweep": "delete results of earlier configurations and code that are kept beside the checkpoints",

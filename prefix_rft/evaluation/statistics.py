@@ -1,37 +1,38 @@
-"""Scores and their uncertainty: pass@k, avg@k, two-level bootstrap intervals, paired differences.
+"""Scores and their uncertainty: pass@k, avg@k, intervals over seeds and problems, paired differences, components of the variance.
 
 The data of one method on one split at one temperature is a matrix x of shape [seeds S, problems P]: the score of each
 problem under each seed. All methods answer the same problems. Seed k of every method shares base model, data and
 random streams, so two methods are compared through the matrix of differences.
 
-Meaning of an interval. Seeds and problems are both random samples of larger populations (crossed random effects). A replicate
-resamples the seeds. It also resamples the problems, jointly for all seeds and all methods, within levels, whose sizes are fixed by
-design. This is the pigeonhole bootstrap (Owen, Annals of Applied Statistics 1, 2007). With few seeds its spread is wrong in two known
-ways: S resampled seeds show only (S - 1)/S of the seed variance, and the seed-by-problem noise is counted up to three times. So
-the replicates give the *shape* and the crossed analysis of variance gives the *width*:
+Seeds and problems are both random samples of larger populations (crossed random effects); problems within levels, whose sizes are fixed
+by design. Two intervals have known weaknesses that exclude each other, and ours is the wider of them, both around the plain mean:
 
-    Var(mean) = [max(MS_seed - MS_error, 0) + max(MS_problem - MS_error, 0) + MS_error] / (S P)
+* `crossed_error`: the crossed analysis of variance with Student's quantile at Satterthwaite's degrees of freedom: too narrow with few seeds
+  that differ.
 
-with Student's quantile at Satterthwaite's degrees of freedom instead of the normal quantile. tests/evaluation/test_statistics.py
-measures the coverage of the 95 % interval in simulations with 2 to 5 seeds. With one seed the interval covers only the choice of
-problems, and the tables show n_seeds = 1.
+      Var(mean) = [max(MS_seed - MS_error, 0) + max(MS_problem - MS_error, 0) + MS_error] / (S P)
 
-Intervals are not corrected for their number; tables with many intervals say so. Table 5 corrects its p-values: `holm`.
+* `separate_reach`: Student's interval on the S means of the seeds, to which the problems' part is added in squares, each with the quantile
+  of its own degrees of freedom: too narrow where seeds happen to agree.
+
+The p-value is the larger of the two, below 0.05 exactly where the 95 % interval excludes 0. With one seed the first alone is left, which
+then covers the choice of problems only; the tables show n_seeds = 1. docs/statistics.md has the coverage in simulations
+(`python -m scripts.coverage`).
+
+Intervals are not corrected for their number; tables with many intervals say so. `holm` corrects the p-values of the main comparison.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 from scipy import special  # not scipy.stats, whose import takes as long as a small evaluation
 
-REPLICATES = 10_000
 LEVEL = 0.95
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Mean with its interval. `p`: two-sided bootstrap p-value of a true mean of 0."""
+    """Mean with its interval. `p`: two-sided p-value of a true mean of 0."""
 
     mean: float
     low: float
@@ -81,81 +82,120 @@ def metric_scores(right, judged, metric):
     return np.where(nothing, np.nan, value)
 
 
-@lru_cache(maxsize=16)
-def _weights(n_seeds, strata, replicates, seed):
-    """Resampling weights [B, S] and [B, P]. They are a function of the design alone, so two methods on the same problems are
-    resampled together."""
-    rng = np.random.default_rng([seed, n_seeds, len(strata)])
-    strata = np.asarray(strata)
-    problems = np.zeros((replicates, len(strata)))
-    for level in np.unique(strata):
-        at = np.flatnonzero(strata == level)
-        problems[:, at] = rng.multinomial(len(at), np.full(len(at), 1 / len(at)), size=replicates)
-    seeds = rng.multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), size=replicates)
-    return seeds / n_seeds, problems / len(strata)
+@dataclass(frozen=True)
+class Squares:
+    """Mean squares of a matrix x [S, P] by seed, by problem within levels, and of the rest, with their degrees of freedom. With one seed
+    those of the problems are all there is."""
+
+    seed: float
+    problem: float
+    error: float
+    df_seed: int
+    df_problem: int
+    df_error: int
+    n_seeds: int
+    n_problems: int
+
+    @property
+    def parts(self):
+        """(seed, problem, error): what each adds to S P Var(mean); an estimate below 0 is 0."""
+        return max(self.seed - self.error, 0.0), max(self.problem - self.error, 0.0), self.error
 
 
-def _standard_error(x, strata):
-    """(standard error of x.mean(), Satterthwaite's degrees of freedom) for crossed random effects. With S = 1 seeds do not count."""
+def mean_squares(x, strata) -> Squares:
+    """The crossed analysis of variance of `x` [S, P]; strata: [P] level of each problem, or None."""
     n_seeds, n_problems = x.shape
-    by_problem = x.mean(0)
-    levels = np.unique(strata)
-    within = np.concatenate([by_problem[strata == g] - by_problem[strata == g].mean() for g in levels])
+    by_seed, by_problem = x.mean(1), x.mean(0)
+    levels, of = np.unique(np.zeros(n_problems) if strata is None else strata, return_inverse=True)
+    level_means = np.bincount(of, by_problem) / np.bincount(of)
     df_problem = max(n_problems - len(levels), 1)
-    ms_problem = n_seeds * (within**2).sum() / df_problem
+    problem = float(n_seeds * ((by_problem - level_means[of]) ** 2).sum() / df_problem)
     if n_seeds == 1:
-        return np.sqrt(ms_problem / n_problems), df_problem
-    by_seed = x.mean(1)
-    ms_seed = n_problems * by_seed.var(ddof=1)
+        return Squares(0.0, problem, 0.0, 0, df_problem, 0, n_seeds, n_problems)
     residual = x - by_problem - by_seed[:, None] + x.mean()
-    df_error = max((n_seeds - 1) * (n_problems - 1), 1)
-    ms_error = (residual**2).sum() / df_error
-    seed_part, problem_part = max(ms_seed - ms_error, 0), max(ms_problem - ms_error, 0)
-    total = seed_part + problem_part + ms_error
-    if total == 0:
-        return 0.0, df_problem
+    df_seed, df_error = n_seeds - 1, max((n_seeds - 1) * (n_problems - 1), 1)
+    seed, error = n_problems * by_seed.var(ddof=1), (residual**2).sum() / df_error
+    return Squares(float(seed), problem, float(error), df_seed, df_problem, df_error, n_seeds, n_problems)
+
+
+def variance_components(x, strata=None) -> tuple[float, float, float]:
+    """(seed, problem, residual): estimated variances of the effects in x_sp = level + seed_s + problem_p + residual_sp.
+
+    Where seed k has its own base model and its own training problems, `seed` is the variance between bases, data and trainings together.
+    `residual` is what a problem's score varies within a seed beyond both: interaction and sampling. An estimate below 0 is 0. With one
+    seed, seed and residual are not known (NaN) and `problem` holds them too.
+    """
+    squares = mean_squares(np.asarray(x, float), strata)
+    if squares.n_seeds == 1:
+        return np.nan, squares.problem, np.nan
+    seed, problem, error = squares.parts
+    return seed / squares.n_problems, problem / squares.n_seeds, error
+
+
+def crossed_error(squares: Squares) -> tuple[float, float]:
+    """(standard error of x.mean(), Satterthwaite's degrees of freedom) for crossed random effects."""
+    seed, problem, error = squares.parts
+    total = seed + problem + error
+    if total < 1e-20:  # no spread but rounding
+        return 0.0, squares.df_problem
     # each mean square has its own degrees of freedom; a part that was cut at 0 is left out
-    used_error = 1 - (seed_part > 0) - (problem_part > 0)
-    terms = (ms_seed * (seed_part > 0)) ** 2 / (n_seeds - 1) + (ms_problem * (problem_part > 0)) ** 2 / df_problem
-    df = total**2 / (terms + (used_error * ms_error) ** 2 / df_error)
-    return np.sqrt(total / (n_seeds * n_problems)), df
+    terms = [(squares.problem, squares.df_problem)] if problem > 0 else []
+    terms += [(squares.seed, squares.df_seed)] if seed > 0 else []
+    if squares.n_seeds > 1:
+        terms.append(((1 - len(terms)) * error, squares.df_error))
+    df = total**2 / sum(square**2 / df for square, df in terms)
+    return float(np.sqrt(total / (squares.n_seeds * squares.n_problems))), df
 
 
-def bootstrap(x, strata=None, *, bounds=(-np.inf, np.inf), replicates=REPLICATES, level=LEVEL, seed=0):
+def separate_reach(squares: Squares, tail: float) -> float:
+    """Half-width of the interval that leaves `tail` on either side, the seeds' and the problems' part at their own quantiles; 0 with one
+    seed. As in the modified large-sample intervals of Graybill and Wang (1980):
+
+        half-width^2 = [t(S - 1)^2 MS_seed + t(df of problems)^2 max(MS_problem - MS_error, 0)] / (S P)
+    """
+    if squares.n_seeds == 1:
+        return 0.0
+    parts = ((squares.seed, squares.df_seed), (squares.parts[1], squares.df_problem))
+    total = sum(part * special.stdtrit(df, tail) ** 2 for part, df in parts if part > 0)
+    return float(np.sqrt(total / (squares.n_seeds * squares.n_problems)))
+
+
+def separate_p(squares: Squares, distance: float) -> float:
+    """The two-sided p-value of a true mean that is `distance` away: twice the tail at which `separate_reach` is that far, by bisection of
+    its logarithm, and no less than 1e-16."""
+    low, high = np.log(5e-17), np.log(0.5)
+    for _ in range(60):
+        middle = (low + high) / 2
+        if separate_reach(squares, np.exp(middle)) > distance:
+            low = middle
+        else:
+            high = middle
+    return float(2 * np.exp(high))
+
+
+def crossed_interval(x, strata=None, *, bounds=(-np.inf, np.inf), level=LEVEL) -> Interval:
     """Interval of the mean of `x` [S, P] (module docstring).
 
     strata: [P] level of each problem; None: one level
     bounds: range of the quantity, (0, 1) for scores, (-1, 1) for differences of scores
-    replicates: number of bootstrap replicates
     level: coverage
-    seed: of the replicates
 
-    Each end is the farther of the calibrated percentile and Student's symmetric interval. If only a few cells differ from the
-    rest, replicates on the short side collapse to one value, and their percentile is not reliable. Two more guards for such data:
-    a matrix without any spread gets the exact binomial bound with one trial per problem, because the samples of a problem depend
-    on each other. A difference in m problems cannot have p < 2^(1 - m), the least p-value of a sign-flip test.
+    Two guards for data with next to no spread: a matrix without any gets the exact binomial bound with one trial per problem, because the
+    samples of a problem depend on each other. A difference in m problems cannot have p < 2^(1 - m), the least p-value of a sign-flip test.
     """
     x = np.asarray(x, float)
     if x.ndim != 2 or 0 in x.shape:
         raise ValueError(f"scores must be a matrix [seeds, problems] with at least one of each, not of shape {x.shape}")
-    strata = np.zeros(x.shape[1], int) if strata is None else np.unique(np.asarray(strata), return_inverse=True)[1]
     n_seeds, n_problems = x.shape
     mean, tail = float(x.mean()), (1 - level) / 2
-    error, df = _standard_error(x, strata)
+    squares = mean_squares(x, strata)
+    error, df = crossed_error(squares)
     if error == 0:
-        reach = 1 - tail ** (1 / n_problems)
-        low, high, p = mean - reach, mean + reach, 1.0 if abs(mean) <= reach else tail
+        reach, p = 1 - tail ** (1 / n_problems), min(1.0, 2 * max(1 - abs(mean), 0.0) ** n_problems)
     else:
-        by_seed, by_problem = _weights(n_seeds, tuple(strata.tolist()), replicates, seed)
-        deviation = ((by_problem @ x.T) * by_seed).sum(1) - mean  # [B]
-        spread = deviation.std()
-        t = special.stdtrit(df, 1 - tail)
-        values = mean + deviation * (error / spread if spread else 0) * (t / special.ndtri(1 - tail))
-        low, high = np.quantile(values, [tail, 1 - tail])
-        low, high = min(low, mean - t * error), max(high, mean + t * error)
-        below = max(((values <= 0).sum() + 1) / (replicates + 1), special.stdtr(df, -mean / error))
-        above = max(((values >= 0).sum() + 1) / (replicates + 1), special.stdtr(df, mean / error))
-        p = min(1.0, 2 * min(below, above))
+        reach = max(-special.stdtrit(df, tail) * error, separate_reach(squares, tail))
+        p = max(2 * special.stdtr(df, -abs(mean) / error), separate_p(squares, abs(mean)) if n_seeds > 1 else 0.0)
+    low, high = mean - reach, mean + reach
     if bounds[0] < 0 < bounds[1]:
         least = 2.0 ** (1 - np.count_nonzero(x.any(0)))
         p = min(1.0, max(p, least))
@@ -167,7 +207,7 @@ def bootstrap(x, strata=None, *, bounds=(-np.inf, np.inf), replicates=REPLICATES
 
 def score_interval(x, strata=None, **options):
     """Interval of a mean score in [0, 1]."""
-    return bootstrap(x, strata, bounds=(0, 1), **options)
+    return crossed_interval(x, strata, bounds=(0, 1), **options)
 
 
 def paired_difference(x, y, strata=None, **options):
@@ -176,7 +216,7 @@ def paired_difference(x, y, strata=None, **options):
     x, y = np.asarray(x, float), np.asarray(y, float)
     if x.shape[1] != y.shape[1] or (1 not in (len(x), len(y)) and len(x) != len(y)):
         raise ValueError(f"a paired difference needs the same seeds and problems, not shapes {x.shape} and {y.shape}")
-    return bootstrap(x - y, strata, bounds=(-1, 1), **options)
+    return crossed_interval(x - y, strata, bounds=(-1, 1), **options)
 
 
 def mean_interval(values, level=LEVEL):

@@ -3,7 +3,7 @@
     table_1   every method: average of each level of the test split, of the whole split, and out of domain
     table_2   quantity and quality of the demonstrations
     table_4   gradient of the prefix part and the rollout part over training
-    table_5   Prefix-RFT against every method of table 1, p-values corrected for their number (Holm)
+    table_5   Prefix-RFT against every method of table 1, the outcome's p-values corrected for the number of rivals (Holm)
     table_7   pass@k at the largest k, from many samples of few problems
     table_8   the paper's controls
 
@@ -18,11 +18,12 @@ import numpy as np
 
 from ..common.errors import UserError
 from ..common.files import write_text
-from ..evaluation.statistics import holm, mean_interval, paired_difference, score_interval
+from ..evaluation.statistics import mean_interval, paired_difference, score_interval
 from ..runs.ablations import PREFIX, Runs, read_ablations
 from . import published
 from .code import below, note_of
 from .formats import markdown, p_value, percent, read_csv, split_name, write_csv
+from .outcome import family, standing
 from .study import KINDS, MAIN, Context, kind_of, known, ordered, paired_scores, read_preset
 from .tables import PAIRED_FIELDS, SCORE_FIELDS
 
@@ -205,21 +206,31 @@ def table_5(source):
     rows = [r for r in read_csv(path, PAIRED_FIELDS) if "/" not in r["split"]]
     if not rows:
         raise UserError(f"{path}: compares nothing; study {study} of {source.preset_config} needs a Prefix-RFT run")
-    corrected = holm([float(r["p"]) for r in rows])
+    judged = family(rows)
     labels = {r["method"]: r["label"] for r in source.scores(study)}
     lines, out = [], []
-    for r, p in zip(rows, corrected, strict=True):
+    for r in [*judged, *(r for r in rows if r not in judged)]:
         difference = percent(*(float(r[k]) for k in ("difference", "ci_low", "ci_high")), "+")
-        sign = ("better" if float(r["difference"]) > 0 else "worse") if p < 0.05 else "undecided"
+        p = float(r["p_holm"]) if r in judged else None
+        sign = "" if p is None else standing(float(r["difference"]), p)
         label = labels.get(r["rival"], r["rival"])
         temperature = f"{float(r['temperature']):g}"
         lines.append(
-            [label, r["split"], r["metric"], temperature, difference, p_value(float(r["p"])), p_value(p), sign]
+            [
+                label,
+                r["split"],
+                r["metric"],
+                temperature,
+                difference,
+                p_value(float(r["p"])),
+                "" if p is None else p_value(p),
+                sign,
+            ]
         )
-        out.append({k: r[k] for k in PAIRED_FIELDS} | {"p_holm": float(p), "verdict": sign})
+        out.append({k: r[k] for k in PAIRED_FIELDS} | {"verdict": sign})
     note = (
-        f"{labels.get(rows[0]['method'])} minus each rival in percentage points, {seeds_note(rows)}; p: paired bootstrap over the same;"
-        f" corrected: Holm over all {len(rows)} comparisons of this table"
+        f"{labels.get(rows[0]['method'])} minus each rival in percentage points, {seeds_note(rows)}. The outcome of the comparison"
+        f" is in the first {len(judged)} rows, and Holm corrects its p-values for {len(judged)} rivals; the other rows are descriptive"
     )
     header = ["Rival", "split", "metric", "T", "difference", "p", "p corrected", "Prefix-RFT is"]
     return Table("Table 5: significance", note, header, lines, out)

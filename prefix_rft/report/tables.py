@@ -3,12 +3,13 @@
 For the study `main`, in the folder of `--out`:
     main      scores: method, split, metric, temperature, mean, ci_low, ci_high, n_seeds, n_problems
     paired    Prefix-RFT minus every other method, on the same problems and seeds
+    variance  standard deviations between seeds, between problems and of the rest
     budgets   steps, rollouts, tokens, compute and time of each method, earlier stages included
     claims    the paper's claims with verdicts (prefix_rft/report/claims.py)
     main.runs.json   hashes of the runs and models that the numbers come from
-Another study writes <study>, <study>.paired, <study>.budgets, <study>.claims and <study>.runs.json; an ablation no claims.
+Another study writes <study>, <study>.paired and so on; an ablation has no claims.
 
-Shares are fractions in .csv and percentages in .md. How intervals are made: prefix_rft/evaluation/statistics.py.
+Shares are fractions in .csv and percentages in .md. How intervals are made: docs/statistics.md.
 """
 
 import logging
@@ -18,12 +19,15 @@ import numpy as np
 
 from ..common.files import write_json, write_text
 from ..common.version import __version__
-from ..evaluation.statistics import LEVEL, REPLICATES, paired_difference, score_interval
+from ..evaluation.statistics import LEVEL, paired_difference, score_interval
 from .claims import FIELDS as CLAIM_FIELDS
 from .claims import NOT_TESTED, RULE, claims, further, not_tested
 from .code import below, code_note, other_code, symptom_note
 from .formats import markdown, p_value, percent, seeds_text, si, split_name, write_csv
+from .outcome import DESCRIPTIVE, correct, outcome_md
 from .study import BUDGET_KEYS, MAIN, known, load_study, paired_scores
+from .variance import FIELDS as VARIANCE_FIELDS
+from .variance import variance_md, variance_rows
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +35,7 @@ SCORE_FIELDS = ["method", "split", "metric", "temperature", "mean", "ci_low", "c
 BUDGET_FIELDS = ["method", "rl_steps", "sft_steps", *BUDGET_KEYS, "n_seeds"]
 PAIRED_FIELDS = [
     *("method", "rival", "rival_kind", "split", "metric", "temperature"),
-    *("difference", "ci_low", "ci_high", "p", "n_seeds", "n_problems"),
+    *("difference", "ci_low", "ci_high", "p", "p_holm", "n_seeds", "n_problems"),
 ]
 
 
@@ -72,9 +76,11 @@ def paired_rows(study):
                 i = paired_difference(*paired_scores(ours, rival, split, level, temperature, metric))
                 values = (
                     *(ours.run, rival.run, rival.kind, split_name(split, level), metric, temperature),
-                    *(i.mean, i.low, i.high, i.p, i.n_seeds, i.n_problems),
+                    *(i.mean, i.low, i.high, i.p, None, i.n_seeds, i.n_problems),
                 )
                 rows.append(dict(zip(PAIRED_FIELDS, values, strict=True)))
+    if study.ablation is None:
+        correct(rows)
     return rows
 
 
@@ -92,7 +98,7 @@ def provenance(study):
         "package_version": __version__,
         "code_note": code_note([study]),
         "symptom_note": symptom_note([study]),
-        "intervals": {"level": LEVEL, "replicates": REPLICATES},
+        "intervals": {"level": LEVEL},
         "runs": {
             member.run: {
                 str(seed): {
@@ -150,8 +156,7 @@ def paired_md(study, rows):
         body = grid(own, labels, "rival", lambda r: percent(r["difference"], r["ci_low"], r["ci_high"], "+"), columns)
         parts.append(
             f"## {study.label}: {labels[ours]} minus each {'run' if study.ablation else 'method'}, in percentage points\n\n"
-            f"Same problems, seeds paired; {seeds_text(study)}. Intervals are not corrected for their number: about one in"
-            f" twenty would miss a true 0.\n\n{body}"
+            f"Same problems, seeds paired; {seeds_text(study)}.\n\n{outcome_md(own, labels)}{DESCRIPTIVE}\n\n{body}"
         )
     return "\n".join(parts)
 
@@ -202,7 +207,8 @@ def claims_md(study, rows):
     text = (
         f"## {study.label}: the claims of the paper and of its critics, tested\n\n"
         "Measured: paired difference, in percentage points unless a unit is given, with 95 % intervals over seeds and problems (one seed:"
-        f" over problems only). {RULE}. {len(tested)} intervals, not corrected for their number. Paper: the claimant's own difference, on"
+        f" over problems only). {RULE}. {len(tested)} intervals, descriptive: not corrected for"
+        " their number (the corrected outcome is in table `paired`). Paper: the claimant's own difference, on"
         " other models and problems; the paper's scores are at T = 0.6.\n\n"
         f"{markdown(header, lines)}"
     )
@@ -236,6 +242,7 @@ def make_tables(preset_config: Path, results: Path, out: Path, study=MAIN, seeds
     tables = [
         (study.name, SCORE_FIELDS, score_rows(study), scores_md),
         (f"{dot}paired", PAIRED_FIELDS, paired_rows(study), paired_md),
+        (f"{dot}variance", VARIANCE_FIELDS, variance_rows(study, metrics_of(study)), variance_md),
         (f"{dot}budgets", BUDGET_FIELDS, budget_rows(study), budgets_md),
     ]
     if study.ablation is None:  # claims about ablations are in paper_claims.csv

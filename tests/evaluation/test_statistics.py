@@ -1,4 +1,4 @@
-"""pass@k against enumeration, the bootstrap against known answers, and the coverage of its intervals in a simulation."""
+"""pass@k against enumeration, intervals and components of the variance against known answers. Coverage: test_coverage.py."""
 
 import itertools
 import math
@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from prefix_rft.evaluation.statistics import (
-    bootstrap,
+    crossed_interval,
     holm,
     mean_interval,
     metric_scores,
     paired_difference,
     pass_at_k,
     score_interval,
+    variance_components,
     within_quartiles,
 )
 
@@ -73,7 +75,7 @@ def test_strata_take_the_fixed_difference_between_levels_out():
     rng = np.random.default_rng(1)
     levels = np.repeat(["easy", "hard"], 100)
     x = np.where(levels == "easy", 0.9, 0.1) + rng.normal(0, 0.02, (2, 200))
-    with_levels, without = bootstrap(x, levels), bootstrap(x)
+    with_levels, without = crossed_interval(x, levels), crossed_interval(x)
     assert (with_levels.high - with_levels.low) < 0.2 * (without.high - without.low)
 
 
@@ -108,43 +110,72 @@ def test_identical_methods_differ_by_zero_with_an_interval_that_is_not_empty():
     assert i.mean == 0 and i.low < 0 < i.high and i.p == 1
 
 
-@given(st.integers(1, 4), st.integers(2, 30), st.integers(0, 1000))
-def test_interval_contains_its_mean_and_agrees_with_p(seeds, problems, seed):
+# two seeds of four problems in one level. Means: of the seeds 0.5 and 0.4, of the problems 0.1, 0.3, 0.5, 0.9, of all 0.45.
+# MS_seed = 4 x 2 x 0.05^2 / 1 = 0.02; MS_problem = 2 x (0.35^2 + 0.15^2 + 0.05^2 + 0.45^2) / 3 = 0.7 / 3;
+# residuals +-0.05, -+0.05, +-0.05, -+0.05: MS_error = 8 x 0.05^2 / 3 = 0.02 / 3
+BY_HAND = np.array([[0.2, 0.3, 0.6, 0.9], [0.0, 0.3, 0.4, 0.9]])
+
+
+def test_components_of_the_variance_by_hand():
+    seed, problem, residual = variance_components(BY_HAND)
+    assert residual == pytest.approx(0.02 / 3)
+    assert seed == pytest.approx((0.02 - 0.02 / 3) / 4)
+    assert problem == pytest.approx((0.7 / 3 - 0.02 / 3) / 2)
+
+
+def test_the_interval_is_the_wider_of_two_by_hand():
+    seed, problem, error = 0.02, 0.7 / 3, 0.02 / 3
+    total = (seed - error) + (problem - error) + error
+    df = total**2 / (seed**2 / 1 + problem**2 / 3 + error**2 / 3)
+    crossed = stats.t.ppf(0.975, df) * math.sqrt(total / 8)
+
+    def separate(tail):  # 12.7 x 0.05 for the seeds, 3.18 x 0.168 for the problems
+        return math.sqrt((stats.t.isf(tail, 1) ** 2 * seed + stats.t.isf(tail, 3) ** 2 * (problem - error)) / 8)
+
+    i = crossed_interval(BY_HAND, bounds=(0, np.inf))
+    assert separate(0.025) > crossed and i.high - i.mean == pytest.approx(separate(0.025), rel=1e-9)
+    assert separate(i.p / 2) == pytest.approx(0.45, rel=1e-9) and i.p > 2 * stats.t.sf(0.45 / math.sqrt(total / 8), df)
+    # means of the seeds are equal, of the problems 0.25, 0.25, 0.65, 0.85: the problems are left
+    agreeing = np.array([BY_HAND[0], BY_HAND[0] + [0.1, -0.1, 0.1, -0.1]])
+    ms_problem = 2 * (2 * 0.25**2 + 0.15**2 + 0.35**2) / 3
+    i = crossed_interval(agreeing)
+    assert variance_components(agreeing)[0] == 0
+    assert i.high - i.mean == pytest.approx(stats.t.ppf(0.975, 3) * math.sqrt(ms_problem / 8))
+
+
+def test_components_without_levels_and_with_one_seed():
+    levels = np.array([0, 0, 1, 1])
+    x = np.array([[0.1, 0.1, 0.8, 0.8], [0.3, 0.3, 1.0, 1.0]])  # seeds differ by 0.2, problems of a level do not differ
+    assert variance_components(x, levels) == pytest.approx((0.02, 0, 0))
+    assert variance_components(x)[1] == pytest.approx(4 * 0.35**2 / 3)
+    seed, problem, residual = variance_components(x[:1])
+    assert np.isnan([seed, residual]).all() and problem == pytest.approx(4 * 0.35**2 / 3)
+
+
+def test_components_of_a_large_sample_are_those_it_was_drawn_from():
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 0.1, (300, 1)) + rng.normal(0, 0.2, 300) + rng.normal(0, 0.3, (300, 300))
+    assert np.sqrt(variance_components(x)) == pytest.approx([0.1, 0.2, 0.3], rel=0.15)
+
+
+@given(st.integers(1, 5), st.integers(2, 30), st.integers(0, 10_000))
+def test_p_is_below_5_percent_exactly_where_the_interval_excludes_0(seeds, problems, seed):
     rng = np.random.default_rng(seed)
-    x = rng.binomial(8, rng.random(problems), (seeds, problems)) / 8 - rng.random() * 0.3
-    i = bootstrap(x, bounds=(-1, 1), replicates=500)
+    levels = rng.integers(0, 3, problems)
+    x = rng.binomial(8, rng.random(problems), (seeds, problems)) / 8 - rng.random()
+    if seed % 3 == 0:  # next to nothing differs
+        x[:, rng.integers(0, 7) :] = 0
+    if seed % 7 == 0:  # nothing varies
+        x[:] = x[0, 0]
+    i = crossed_interval(x, levels, bounds=(-1, 1))
     assert i.low <= i.mean <= i.high
-    if i.low > 0 or i.high < 0:
-        assert i.p < 0.06
+    assert (i.p < 0.05) == (i.low > 0 or i.high < 0)
 
 
 def test_mean_interval_is_students():
     i = mean_interval([1.0, 2.0, 3.0])
     assert i.high - i.mean == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
     assert mean_interval([0.3]).low == -np.inf
-
-
-@pytest.mark.parametrize("seeds, seed_sd", [(2, 0.1), (3, 0.3), (5, 0.3)])
-def test_coverage_of_the_paired_interval(seeds, seed_sd):
-    """Two methods of equal ability under seed, problem and interaction effects on the logit: the 95 % interval of their
-    difference should hold 0 about 95 times in 100, also with few seeds. 400 repetitions: standard error 1.1 %."""
-    rng = np.random.default_rng(4)
-    problems, repetitions, hits, naive_hits = 100, 400, 0, 0
-    for _ in range(repetitions):
-        difficulty = rng.normal(0, 1.5, (1, problems))
-
-        def scores(difficulty=difficulty):
-            logit = difficulty + rng.normal(0, seed_sd, (seeds, 1)) + rng.normal(0, 0.5, (seeds, problems))
-            return rng.binomial(8, 1 / (1 + np.exp(-logit))) / 8
-
-        x, y = scores(), scores()
-        i = paired_difference(x, y, replicates=1000)
-        hits += i.low <= 0 <= i.high
-        d = (x - y).mean(0)
-        naive_hits += abs(d.mean()) <= 1.96 * d.std(ddof=1) / np.sqrt(problems)
-    assert 0.90 <= hits / repetitions <= 0.99
-    if seed_sd > 0.2:
-        assert naive_hits / repetitions < 0.7  # what an interval over problems alone would have claimed
 
 
 def test_holm_by_hand():

@@ -68,6 +68,53 @@ def test_paired_differences_are_differences_of_the_main_table(made):
         assert float(r["difference"]) == pytest.approx(ours - rival, abs=2e-5)
 
 
+def test_one_outcome_is_corrected_and_its_p_values_agree_with_the_intervals(made):
+    """avg@8 on the whole test split at the paper's temperature, against each rival; the base model is none."""
+    _, results = made
+    paired = rows(results / "tables/paired.csv")
+    judged = [r for r in paired if r["p_holm"]]
+    assert {(r["split"], r["metric"], r["temperature"]) for r in judged} == {("test", "avg@8", "0.6")}
+    assert [r["rival"] for r in judged] == ["sft", "rft", "sft_then_rft", "luffy"]
+    order = sorted(judged, key=lambda r: float(r["p"]))
+    for left, r in zip((4, 3, 2, 1), order, strict=True):  # Holm: the smallest by 4, the next by 3 ...
+        assert float(r["p_holm"]) >= min(1, left * float(r["p"])) * (1 - 1e-5)
+    assert float(order[0]["p_holm"]) == pytest.approx(min(1, 4 * float(order[0]["p"])), rel=1e-4)
+    for r in paired:
+        assert (float(r["p"]) < 0.05) == (float(r["ci_low"]) > 0 or float(r["ci_high"]) < 0)
+    text = (results / "tables/paired.md").read_text()
+    assert "**The outcome** is avg@8 on test, temperature 0.6; Holm corrects for its 4 rivals." in text
+    assert "Descriptive: these intervals are not corrected" in text
+
+
+def test_variance_table_has_the_components_of_scores_and_differences(made):
+    _, results = made
+    table = rows(results / "tables/variance.csv")
+    assert {r["method"] for r in table if not r["rival"]} == {
+        "base",
+        "sft",
+        "rft",
+        "sft_then_rft",
+        "luffy",
+        "prefix_rft",
+    }
+    cell = pick(table, method="rft", rival="", split="ood", metric="avg@8", temperature="0.6")
+    samples = [read_parquet(results / f"eval/rft/seed{k}/samples.parquet") for k in range(3)]
+    means = {}
+    for k, own in enumerate(samples):
+        for s in own:
+            if (s["split"], s["temperature"]) == ("ood", 0.6):
+                means.setdefault(s["problem_id"], [[], [], []])[k].append(s["correct"])
+    x = np.array([[np.mean(of[k]) for of in means.values()] for k in range(3)])
+    residual = x - x.mean(0) - x.mean(1)[:, None] + x.mean()
+    error = (residual**2).sum() / (2 * (x.shape[1] - 1))
+    problem = (3 * x.mean(0).var(ddof=1) - error) / 3
+    assert float(cell["sd_residual"]) == pytest.approx(np.sqrt(error), rel=1e-4)
+    assert float(cell["sd_problem"]) == pytest.approx(np.sqrt(max(problem, 0)), rel=1e-4)
+    assert (
+        pick(table, method="prefix_rft", rival="rft", split="test", metric="pass@8", temperature="1")["n_seeds"] == "3"
+    )
+
+
 def test_budget_of_sft_then_rft_counts_both_stages(made):
     _, results = made
     table = rows(results / "tables" / "budgets.csv")

@@ -103,10 +103,10 @@ def test_tables_of_the_main_comparison_of_a_study_and_of_an_ablation(tiny):
     def kinds(*stems):
         return {f"{stem}.{kind}" for stem in stems for kind in ("csv", "md", "html")}
 
-    assert names("main") == kinds("main", "paired", "claims", "budgets")
-    assert names("few") == kinds("few", "few.paired", "few.claims", "few.budgets")
+    assert names("main") == kinds("main", "paired", "variance", "claims", "budgets")
+    assert names("few") == kinds("few", "few.paired", "few.variance", "few.claims", "few.budgets")
     stem = "ablation_group"
-    assert names(stem) == kinds(stem, f"{stem}.paired", f"{stem}.budgets")
+    assert names(stem) == kinds(stem, f"{stem}.paired", f"{stem}.variance", f"{stem}.budgets")
     assert "results/tiny/tables/few.runs.json" in tiny.study_tables("few")
 
 
