@@ -42,8 +42,8 @@ def test_every_package_has_a_line_in_the_readme(root):
 
 
 def test_learning_rates_are_those_that_validation_chose(root):
-    """config/tiny says what the committed table of the grid says; both are made by `snakemake lr_grid`."""
-    with open(root / "docs" / "results" / "tiny" / "lr_grid.csv") as file:
+    """config/extension says what the committed table of the grid says; both are made by `snakemake lr_grid`."""
+    with open(root / "docs" / "results" / "extension" / "lr_grid.csv") as file:
         rows = list(csv.DictReader(file))
     methods = {r["method"] for r in rows}
     assert methods == {"sft", "rft", "sft_then_rft", "luffy", "prefix_rft"}
@@ -51,7 +51,7 @@ def test_learning_rates_are_those_that_validation_chose(root):
     assert all(rates >= {0.00025, 0.0005, 0.001, 0.002} for rates in tried.values()), "one grid for all"
     for method in methods:
         best = max((r for r in rows if r["method"] == method), key=lambda r: (float(r["score"]), -float(r["lr"])))
-        assert load_run(root / "config" / "tiny" / f"{method}.yaml").optimizer.lr == pytest.approx(float(best["lr"]))
+        assert load_run(root / "config" / "extension" / f"{method}.yaml").optimizer.lr == pytest.approx(float(best["lr"]))
 
 
 def anchors(page):
@@ -87,7 +87,7 @@ def test_numbers_of_the_readme_are_those_of_the_tables(root):
     }
     rows = {
         (r["method"], r["split"], r["metric"], r["temperature"]): float(r["mean"])
-        for r in read_csv(root / "docs/results/tiny/main.csv")
+        for r in read_csv(root / "docs/results/extension/main.csv")
     }
     for name, run in runs.items():
         expected = [f"{100 * rows[run, 'test', m, t]:.1f}" for m in ("avg@8", "pass@8") for t in ("0.6", "1")]
@@ -101,11 +101,11 @@ def test_committed_results_are_small(root):
     files = [p for p in (root / "docs/results").rglob("*") if p.is_file()]
     lines = sum(len(p.read_bytes().splitlines()) for p in files if p.suffix != ".png")
     assert lines <= 5000 and sum(p.stat().st_size for p in files) <= 2.5 * 2**20
-    assert len((root / "docs/results/tiny/README.md").read_text().splitlines()) <= 150
+    assert len((root / "docs/results/extension/README.md").read_text().splitlines()) <= 150
 
 
 def test_committed_tables_are_those_of_the_manifest(root):
-    folder = root / "docs/results/tiny"
+    folder = root / "docs/results/extension"
     files = read_json(folder / "manifest.json")["files"]
     for path in folder.glob("*.csv"):
         assert sha256(path) == files[f"tables/{path.name}"], path.name
@@ -115,7 +115,7 @@ def test_committed_tables_are_those_of_the_manifest(root):
 
 def test_no_table_is_committed_twice(root):
     seen = {}
-    for path in sorted((root / "docs/results/tiny").glob("*.md")):
+    for path in sorted((root / "docs/results/extension").glob("*.md")):
         for table in re.findall(r"(?:^\|.*\n)+", path.read_text(), re.MULTILINE):
             assert table not in seen, f"{path.name} and {seen[table]}"
             seen[table] = path.name

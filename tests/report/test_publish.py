@@ -12,7 +12,7 @@ from scripts import publish, results_archive
 from scripts.results_archive import check, files_of, manifest_of, pack, unpack
 from tests.conftest import ROOT, run
 
-COMMITTED = ROOT / "docs/results/tiny"
+COMMITTED = ROOT / "docs/results/extension"
 
 
 @pytest.fixture
@@ -92,12 +92,12 @@ def test_bad_sources_end_in_one_line(source, expected, manifest, tmp_path):
 def test_results_of_a_revision_are_those_of_the_manifest(manifest, collected, tmp_path, monkeypatch):
     """`git:REVISION` takes the files that were committed there, without the page."""
     repository = tmp_path / "repository"
-    shutil.copytree(collected, repository / "docs/results/tiny")
-    write_text(repository / "docs/results/tiny/README.md", "a page")
+    shutil.copytree(collected, repository / "docs/results/extension")
+    write_text(repository / "docs/results/extension/README.md", "a page")
     for command in ("git init -q", "git add -A", "git commit -q -m results"):
         run(command, repository)
     monkeypatch.setattr(results_archive, "ROOT", repository)
-    assert unpack("git:HEAD", "tiny", manifest, tmp_path / "out") == 4
+    assert unpack("git:HEAD", "extension", manifest, tmp_path / "out") == 4
     check(tmp_path / "out", manifest)
 
 
