@@ -1,0 +1,308 @@
+"""How fast the embedded engine and trainer are on a CPU, and where the time goes: python scripts/performance.py [SECTION ...]
+
+    sizes     rollout and RL step against the size of the model, beside transformers' `generate` and TRL's GRPOTrainer
+    rows      rollout against the rows of a batch
+    lengths   rollout against the length of the responses
+    memory    peak memory and time of an update against the packed tokens of a micro-batch, beside a padded batch in transformers
+    plan      time of `snakemake -n` against the number of jobs
+    verifier  verdicts a second against worker processes
+    figures   draws docs/results/performance.png from the JSON
+
+Each section is measured in processes of its own and written to docs/results/performance.json as it ends; sections that stand there are
+measured again only if they are named. Models have random weights and responses run to their limit: speed does not depend on what is said.
+It takes about 15 minutes on a quiet machine. Data and base model: snakemake --cores all bases data
+"""
+
+import argparse
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+FILE = ROOT / "docs/results/performance.json"
+DATA, BASE = ROOT / "results/tiny/data", ROOT / "results/tiny/models/base/seed0"
+# width, layers, heads, kv heads, MLP, vocabulary; the last is SmolLM2-135M's shape
+SHAPES = {
+    "0.3M": (96, 3, 4, 2, 256, 24),
+    "5M": (256, 4, 4, 2, 688, 4096),
+    "30M": (512, 8, 8, 4, 1376, 8192),
+    "135M": (576, 30, 9, 3, 1536, 49152),
+}
+FROM_30M = {"skip_trl": True, "rounds": 1}
+
+
+def model_folder(name, folder):
+    """A model of random weights with tiny's tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    width, layers, heads, kv_heads, mlp, vocabulary = SHAPES[name]
+    torch.manual_seed(0)
+    sizes = dict(hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv_heads)
+    sizes |= dict(intermediate_size=mlp, vocab_size=vocabulary, tie_word_embeddings=name == "135M")
+    model = LlamaForCausalLM(
+        LlamaConfig(**sizes, max_position_embeddings=4096, bos_token_id=None, eos_token_id=1, pad_token_id=0)
+    )
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(BASE).save_pretrained(folder)
+    return model.num_parameters()
+
+
+def speed(name, **load):
+    """What `speed-trl` prints for a model of a size."""
+    from prefix_rft.speed.against_trl import Load, measure
+
+    with tempfile.TemporaryDirectory() as folder:
+        parameters = model_folder(name, folder)
+        out = Path(folder) / "out.json"
+        measure(Load(model=Path(folder), data=DATA, out=out, **load))
+        found = json.loads(out.read_text())
+    return {
+        "model": name,
+        "parameters": parameters,
+        **{k: found[k] for k in ("shape", "sgemm_gflops", "rollout", "step") if k in found},
+    }
+
+
+def update(name, packed, tokens):
+    """Seconds and peak memory (MiB above the start) of forward and backward of 8 groups of 8 responses of 64 tokens."""
+    import torch
+    from torch.nn import functional as F
+
+    from prefix_rft.episodes import UPDATE, Episode, Problem, Start
+    from prefix_rft.methods import get_method
+    from prefix_rft.model.folder import load_model
+    from prefix_rft.runs.load import build_run
+    from prefix_rft.training.learner import Learner
+
+    with tempfile.TemporaryDirectory() as folder:
+        model_folder(name, folder)
+        model = load_model(Path(folder))
+    values = {"method": "rft", "steps": 10, "batch_prompts": 8, "minibatch_prompts": 8, "micro_tokens": tokens}
+    values |= {"rollout": {"group_size": 8, "max_response": 64}, "optimizer": {"lr": 1e-6}}
+    run = build_run(values, "performance")
+    learner, method = Learner(model, run, 10), get_method(run)
+    generator = torch.Generator().manual_seed(0)
+
+    def ids(count):
+        return torch.randint(2, 24, (count,), generator=generator).tolist()
+
+    problems = [Problem(str(g), ids(32), "") for g in range(8)]
+    episodes = [
+        Episode(
+            g,
+            Start(problems[g]),
+            ids(64),
+            torch.full((64,), -3.0).double().numpy(),
+            False,
+            reward=float(r % 2),
+            old_from=UPDATE,
+        )
+        for g in range(8)
+        for r in range(8)
+    ]
+    rows = torch.tensor([problems[e.group].prompt + e.ids for e in episodes])
+
+    def padded():
+        for part in rows.split(max(1, tokens // rows.shape[1])):
+            logits = model(input_ids=part).logits[:, 31:-1]
+            (F.cross_entropy(logits.flatten(0, 1), part[:, 32:].flatten(), reduction="sum") / rows.numel()).backward()
+
+    def step():
+        learner.update(episodes, method.weigh(episodes)) if packed else padded()
+
+    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds = []
+    for _ in range(4):
+        begin = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - begin)
+    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start) / 1024
+    return {"model": name, "packed": packed, "tokens": tokens, "seconds": sorted(seconds[1:])[1], "peak_mib": peak}
+
+
+def in_a_process(function, *args, **kwargs):
+    """The result of a function of this file, called in a process of its own: its memory is its own."""
+    code = (
+        "import json, sys; sys.path.insert(0, sys.argv[1]); from scripts import performance as p;"
+        " r = getattr(p, sys.argv[2])(*json.loads(sys.argv[3]), **json.loads(sys.argv[4])); print('RESULT' + json.dumps(r))"
+    )
+    call = [sys.executable, "-c", code, str(ROOT), function, json.dumps(args), json.dumps(kwargs)]
+    done = subprocess.run(call, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    if done.returncode:
+        sys.exit(f"error: {function}{args}: {done.stderr[-2000:]}")
+    print(f"  {function} {args} {kwargs}", file=sys.stderr, flush=True)
+    return json.loads(done.stdout.rpartition("RESULT")[2])
+
+
+def sizes():
+    rest = dict(prompts=8, group_size=8, new_tokens=64)
+    return [in_a_process("speed", name, **rest, **({} if name in ("0.3M", "5M") else FROM_30M)) for name in SHAPES]
+
+
+def rows():
+    return [
+        in_a_process("speed", "5M", prompts=n, group_size=8, new_tokens=64, rounds=3, skip_trl=True)
+        for n in (1, 4, 16, 32)
+    ]
+
+
+def lengths():
+    return [
+        in_a_process("speed", "5M", prompts=2, group_size=8, new_tokens=n, rounds=1, skip_trl=True)
+        for n in (64, 256, 1024, 2048)
+    ]
+
+
+def memory():
+    return [in_a_process("update", "5M", packed, n) for packed in (True, False) for n in (512, 1024, 2048, 4096, 8192)]
+
+
+def plan():
+    found = []
+    for seeds in (1, 3, 10, 30):
+        call = [
+            "snakemake",
+            "-n",
+            "--cores",
+            "1",
+            "--config",
+            f"seeds={list(range(seeds))}".replace(" ", ""),
+            "--",
+            "all",
+            "study_methods",
+        ]
+        begin = time.perf_counter()
+        text = subprocess.run(call, capture_output=True, text=True, cwd=ROOT, check=True).stdout
+        jobs = int(re.findall(r"^total +(\d+)$", text, re.M)[-1])
+        found.append({"seeds": seeds, "jobs": jobs, "seconds": time.perf_counter() - begin})
+        print(f"  plan of {jobs} jobs: {found[-1]['seconds']:.1f} s", file=sys.stderr, flush=True)
+    return found
+
+
+def verdicts(workers):
+    """Verdicts a second on answers written in different ways."""
+    from prefix_rft.verifier.verifier import Verifier
+
+    def answers(first, count):
+        numbers = range(first, first + count)
+        return [f"So the answer is $\\boxed{{\\frac{{{n}}}{{7}}}}$." for n in numbers], [f"{n}/7" for n in numbers]
+
+    with Verifier("math", workers=workers) as verify:
+        verify.score(*answers(0, 200))  # the workers start
+        begin = time.perf_counter()
+        verify.score(*answers(1000, 1000))
+        return {"workers": workers, "verdicts_per_second": 1000 / (time.perf_counter() - begin)}
+
+
+def verifier():
+    return [in_a_process("verdicts", n) for n in (1, 2, 4)]
+
+
+MEASURED = {f.__name__: f for f in (sizes, rows, lengths, memory, plan, verifier)}
+
+
+def figures():
+    """docs/results/performance.png"""
+    from prefix_rft.report.figures.style import BLUE, GREY, ORANGE, plt
+
+    found = json.loads(FILE.read_text())
+    figure, axes = plt.subplots(2, 3, figsize=(10, 5.6), layout="constrained")
+
+    def rates(axis, x, data, part, label_of_theirs, title, xlabel):
+        data = [r for r in data if part in r]
+        for key, label, colour, marker in (("ours", "ours", BLUE, "o"), ("their", label_of_theirs, ORANGE, "s")):
+            axis.loglog(
+                [x(r) for r in data],
+                [r[part][f"{key}_tokens_per_second"] for r in data],
+                color=colour,
+                marker=marker,
+                label=label,
+            )
+        axis.set(title=title, xlabel=xlabel, ylabel="tokens a second")
+        axis.legend(frameon=False)
+
+    rates(
+        axes[0, 0],
+        lambda r: r["parameters"],
+        found["sizes"],
+        "rollout",
+        "transformers' generate",
+        "Rollout of 64 x 64 tokens",
+        "parameters",
+    )
+    rates(
+        axes[0, 1],
+        lambda r: r["shape"]["rows"],
+        found["rows"],
+        "rollout",
+        "transformers' generate",
+        "Rollout, 5M parameters",
+        "rows of 64 tokens",
+    )
+    rates(
+        axes[0, 2],
+        lambda r: r["shape"]["new_tokens"],
+        found["lengths"],
+        "rollout",
+        "transformers' generate",
+        "Rollout, 5M parameters",
+        "tokens of 16 responses",
+    )
+    for packed, label, colour, marker in (
+        (True, "packed, ours", BLUE, "o"),
+        (False, "padded, transformers", ORANGE, "s"),
+    ):
+        data = [r for r in found["memory"] if r["packed"] == packed]
+        axes[1, 0].loglog(
+            [r["tokens"] for r in data], [r["peak_mib"] for r in data], color=colour, marker=marker, label=label
+        )
+    axes[1, 0].set(title="Memory of an update, 5M parameters", xlabel="tokens of a micro-batch", ylabel="peak, MiB")
+    axes[1, 0].legend(frameon=False)
+    axes[1, 1].plot([r["jobs"] for r in found["plan"]], [r["seconds"] for r in found["plan"]], color=BLUE, marker="o")
+    axes[1, 1].set(title="Plan of the workflow", xlabel="jobs", ylabel="seconds", ylim=(0, None))
+    axes[1, 2].plot(
+        [r["workers"] for r in found["verifier"]],
+        [r["verdicts_per_second"] for r in found["verifier"]],
+        color=BLUE,
+        marker="o",
+    )
+    cores = found["hardware"]["cpus"]
+    axes[1, 2].axvline(cores, color=GREY, linestyle=":")
+    axes[1, 2].set(
+        title="Verifier (dotted: cores here)", xlabel="worker processes", ylabel="verdicts a second", ylim=(0, None)
+    )
+    figure.savefig(FILE.with_suffix(".png"), dpi=130)
+
+
+def main():
+    from prefix_rft.common import provenance
+    from prefix_rft.common.files import write_json
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "sections", nargs="*", metavar="SECTION", help=f"{', '.join(MEASURED)} or figures; none: all that is missing"
+    )
+    chosen = parser.parse_args().sections
+    if unknown := set(chosen) - {*MEASURED, "figures"}:
+        sys.exit(f"error: SECTION = {sorted(unknown)[0]}: must be one of {', '.join(MEASURED)}, figures")
+    if not BASE.is_dir():
+        sys.exit(f"error: {BASE}: no such folder; make it with `snakemake --cores all bases data`")
+    found = json.loads(FILE.read_text()) if FILE.exists() else {}
+    for name, function in MEASURED.items():
+        if name in chosen or (not chosen and name not in found):
+            print(name, file=sys.stderr, flush=True)
+            found[name] = function()
+            write_json(FILE, found | {"versions": provenance.versions(), "hardware": provenance.hardware()})
+    figures()
+
+
+if __name__ == "__main__":
+    main()
