@@ -6,6 +6,7 @@ Why each is needed:
 * local, jobs: the check before the first job looks for the packages and devices of the jobs that are going to run.
 * set_defaults: profiles cannot include another file, and a site's three values should not need a copy of the profile.
 * resources: a job on several nodes takes its cores per GPU from the profile, and a resource function is not told of another resource.
+* together: the jobs of a group share the time that the site allows one.
 """
 
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class State:
     # "rule:name" of every job to run; none with conda, whose jobs have another Python
     jobs: list[str]
     resources: dict[str, dict]  # rule -> resources given by the profile or by --set-resources
+    together: int  # most jobs that are one of the cluster's, by --group-components
 
 
 def internals(workflow, planned=False) -> State:
@@ -44,6 +46,7 @@ def internals(workflow, planned=False) -> State:
         local=not planned or not workflow.non_local_exec,
         jobs=sorted(jobs),
         resources={rule: dict(values) for rule, values in workflow.resource_settings.overwrite_resources.items()},
+        together=max(workflow.group_settings.group_components.values(), default=1),
     )
 
 

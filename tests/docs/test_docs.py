@@ -51,7 +51,9 @@ def test_learning_rates_are_those_that_validation_chose(root):
     assert all(rates >= {0.00025, 0.0005, 0.001, 0.002} for rates in tried.values()), "one grid for all"
     for method in methods:
         best = max((r for r in rows if r["method"] == method), key=lambda r: (float(r["score"]), -float(r["lr"])))
-        assert load_run(root / "config" / "extension" / f"{method}.yaml").optimizer.lr == pytest.approx(float(best["lr"]))
+        assert load_run(root / "config" / "extension" / f"{method}.yaml").optimizer.lr == pytest.approx(
+            float(best["lr"])
+        )
 
 
 def anchors(page):

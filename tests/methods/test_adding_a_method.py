@@ -20,7 +20,14 @@ from tests.helpers.small import make_world, train_job
 from tests.report.test_tables import rows
 
 EXAMPLES = ("prefix_threshold", "cispo_dft")
-SMALL = ["steps=3", "batch_prompts=4", "minibatch_prompts=2", "rollout.group_size=4", "rollout.max_response=60"]
+SMALL = [
+    "prompts=null",
+    "steps=3",
+    "batch_prompts=4",
+    "minibatch_prompts=2",
+    "rollout.group_size=4",
+    "rollout.max_response=60",
+]
 
 
 def page(root):

@@ -33,9 +33,9 @@ def test_the_example_rewards_the_last_marked_number(text, right):
 
 def test_the_comparison_of_learning(tmp_path, monkeypatch):
     """Both trainers' rewards of two steps, their figure, and no training of what is there already."""
-    make_world(tmp_path, max_position_embeddings=256)
-    (tmp_path / "models").mkdir()
-    (tmp_path / "base").rename(tmp_path / "models/base")
+    make_world(tmp_path, max_position_embeddings=320)
+    (tmp_path / "models/base").mkdir(parents=True)
+    (tmp_path / "base").rename(tmp_path / "models/base/seed0")
     out = tmp_path / "learning"
     arguments = [str(tmp_path), str(out), "--seeds", "0", "--override", str(ROOT / "config/tiny/smoke.yaml")]
     monkeypatch.chdir(ROOT)

@@ -85,7 +85,7 @@ def test_a_local_file_needs_no_name_on_the_hub(tiny):
     data.write_text(yaml.safe_dump(own | {"source": {"name": "a/b"}, "decontaminate": None}))
     refused("data.yaml: source.split: is missing; name a data set of the hub, or a local file with `path`")
     data.write_text(yaml.safe_dump(own | {"decontaminate": None}))
-    refused("'source' = 'clean': there is none; known: r1")  # a demonstration set of the task that tiny has
+    refused("'source' = 'strong': there is none; known: r1")  # a demonstration set of the task that tiny has
 
 
 # ------------------------------------------------------------------------------------ comparisons beside the main one

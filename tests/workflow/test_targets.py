@@ -74,13 +74,13 @@ def test_in_another_folder_snakemake_ends_in_one_line(tmp_path):
 
 def test_check_before_the_first_job_is_told_of_the_jobs():
     settings = SimpleNamespace(folder="config/tiny", results="results/tiny", override="config/tiny/smoke.yaml")
-    here = State(main=True, local=True, jobs=["train:rft"], resources={})
+    here = State(main=True, local=True, jobs=["train:rft"], resources={}, together=1)
     command = check_command(settings, here)
     assert command[3:] == [
         *("check", "--preset", "config/tiny", "--results", "results/tiny"),
         *("--override", "config/tiny/smoke.yaml", "--devices", "train:rft"),
     ]
-    elsewhere = State(main=True, local=False, jobs=[], resources={})
+    elsewhere = State(main=True, local=False, jobs=[], resources={}, together=1)
     assert "--devices" not in check_command(settings, elsewhere)
 
 

@@ -25,8 +25,8 @@ def plan(folder, arguments="") -> set[tuple[str, str]]:
 def jobs_in(text) -> set[tuple[str, str]]:
     """The same from the text of a dry run."""
     jobs = set()
-    for block in re.split(r"\n(?=(?:local)?rule )", text)[1:]:
-        rule = re.match(r"(?:local)?rule (\w+):", block)[1]
+    for block in re.split(r"\n(?= *(?:local)?rule )", text)[1:]:  # those of a group are indented
+        rule = re.match(r" *(?:local)?rule (\w+):", block)[1]
         name = re.search(r"wildcards: .*?(?:run|base|demos|study|ablation|figure|table)=([\w.-]+)", block)
         jobs.add((rule, name[1] if name else ""))
     return jobs
@@ -107,7 +107,9 @@ def test_every_seed_has_its_own_base_model_and_its_own_problems(copy):
     edit(config / "setup/bases/base.yaml", seed="run")
     edit(config / "sft.yaml", prompts={"half": "demonstrations", "count": 12})
     edit(config / "_rl.yaml", prompts={"half": "reinforcement", "count": 8})
-    edit(config / "smoke.yaml", preset={"seeds": [0, 1], "runs": ["sft", "sft_then_rft"]})
+    smoke = yaml.safe_load((config / "smoke.yaml").read_text())["run"]
+    smoke.pop("prompts")
+    edit(config / "smoke.yaml", preset={"seeds": [0, 1], "runs": ["sft", "sft_then_rft"]}, run=smoke)
     table = "results/tiny-smoke/tables/main.csv"
     assert ("base_of_seed", "base") in plan(copy, f"--config smoke=true -- {table}")
     run(f"snakemake --cores 2 --show-failed-logs --config smoke=true -- {table}", copy)

@@ -70,4 +70,4 @@ def demand(rule, together=1):
 
 
 # The profile says how many benchmarks of a model are one job of the cluster's
-TOGETHER = max(workflow.group_settings.group_components.values(), default=1)
+TOGETHER = internals(workflow).together
