@@ -23,7 +23,7 @@ from prefix_rft.config.reading import describe
 from prefix_rft.config.run import Run
 from prefix_rft.data.demonstration_filters import MathDemosConfig
 from prefix_rft.data.subsets import SubsetConfig
-from prefix_rft.data.tasks import math, own, registers
+from prefix_rft.data.tasks import gym, math, own, registers
 from prefix_rft.evaluation.benchmarks import Benchmark, Benchmarks
 from prefix_rft.evaluation.evaluate import Evaluation
 from prefix_rft.evaluation.probe import Probe
@@ -65,6 +65,7 @@ SECTIONS = [
     ("Evaluation: `setup/evaluation.yaml`, `setup/validation.yaml`, `setup/pass_at_k.yaml`", Evaluation),
     ("Snapshots: `setup/probe.yaml`", Probe),
     ("Data of task `registers`: `setup/data.yaml` of preset tiny", registers.DataConfig),
+    ("Data of task `gym`: `setup/data.yaml` of preset smollm2-two-cores", gym.DataConfig),
     ("Your own data, task `own`: `setup/data.yaml` ([own_data.md](own_data.md))", own.DataConfig),
     ("Data of task `math`: `setup/data.yaml` of the paper presets", math.DataConfig),
     (

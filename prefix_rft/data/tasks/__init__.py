@@ -16,7 +16,7 @@ from ...common.files import read_json
 from ...config.reading import Section, opt
 from ..templates import Template
 
-KNOWN = ("registers", "gsm", "math", "own")
+KNOWN = ("registers", "gsm", "gym", "math", "own")
 
 NOTHING = types.MappingProxyType({})
 
