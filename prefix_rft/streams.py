@@ -31,6 +31,7 @@ class Tokens:
     old_logp: log-probs under pi_old.
     advantage: the method's advantages.
     entropy: of the current policy's next-token distribution in nats; None unless a factor or the run needs it.
+    row: number of the token's episode; the tokens of an episode are together, never split over micro-batches.
     gamma: `Streams.gamma`.
     low, high: the clip of the ratio, `objective.clip_low` and `objective.clip_high`.
     """
@@ -42,11 +43,21 @@ class Tokens:
     gamma: float = 0.1
     low: float = 0.2
     high: float = 0.2
+    row: Any = None
 
     @property
     def p(self):
         """Probability under the current policy."""
         return self.logp.exp()
+
+    @property
+    def mean_entropy(self):
+        """[T]: mean entropy over the response of the token's episode. Example: entropies 1, 3 | 5 -> 2, 2 | 5."""
+        rows = int(self.row.max()) + 1 if len(self.row) else 0  # a rank may have no token left
+        sums, counts = self.entropy.new_zeros(2, rows)
+        sums.index_add_(0, self.row, self.entropy)
+        counts.index_add_(0, self.row, self.entropy.new_ones(self.row.shape))
+        return (sums / counts)[self.row]
 
     @property
     def ratio(self):
@@ -77,7 +88,7 @@ class Factor:
     """What multiplies a token's weight in the cross-entropy, as a constant: no gradient flows through it.
 
     weigh: (weight [T], Tokens) -> [T], the weight with the factor.
-    needs_entropy: whether `weigh` reads `entropy`.
+    needs_entropy: whether `weigh` reads `entropy` or `mean_entropy`.
     """
 
     weigh: Callable

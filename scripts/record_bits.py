@@ -22,7 +22,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS = 10
-METHODS = "sft rft sft_then_rft rl_with_sft uft relift luffy hpt srft chord drpo prefix_rft".split()
+METHODS = "sft rft sft_then_rft rl_with_sft uft relift luffy hpt srft chord_mu chord_phi trapo g2rpo_a drpo prefix_shown prefix_rft".split()
 VARIANTS = (
     "prefix_rft_frozen prefix_rft_static rft_entropy entropy_matched entropy_bottom20 entropy_random20 schedule_difficulty"
     " estimator_outside estimator_no_clip estimator_group estimator_sequence reward_noise_prefix_20"

@@ -1,15 +1,16 @@
 """CHORD: (1 - mu) GRPO on N rollouts + mu SFT on a demonstration (paper section 1; CHORD, arXiv 2508.11408).
 
-beta = mu sg(p (1 - p)), p the probability of the demonstration's token. Tokens that are known or hopeless count little.
-mu falls from 0.9 to 0.05 over the first `decay` of the run and then stays. The advantage is standardised and the ratio is clipped.
-Rollouts are averaged among themselves, and so are demonstrations.
+Published as two methods, which are the values of `variant`:
 
-The paper's table gives the two ends of mu and "about 200 steps", not the shape. The cosine is the shape in the authors' code
-(modelscope/Trinity-RFT, chord_policy_loss.py), without its optional warm-up. Unknown: the length of their runs. The share `decay` = 0.4
-is ours: 200 of the 500 RL steps here.
+* mu: mu falls from 0.9 to 0.05 over about 200 steps and then stays; every token of the demonstration has beta = mu.
+* phi: mu is 0.1 throughout; beta = mu sg(p (1 - p)), p the probability of the token. Known and hopeless tokens count little.
 
-Each prompt has one demonstration beside its rollouts. The authors draw demonstrations from a data set of their own, in batches of their
-own.
+Source: modelscope/Trinity-RFT at 0414330, examples/mix_chord/mix_chord.yaml:12-16, and trinity/algorithm/policy_loss_fn/
+chord_policy_loss.py:14 (the cosine) and :53. The advantage is standardised and the ratio is clipped. Rollouts are averaged among
+themselves, and so are demonstrations. Unknown: the length of their runs. The share `decay` = 0.4 is ours: 200 of the 500 RL steps here.
+
+`hybrid` is neither: the schedule of mu with the weights of phi. Each prompt has one demonstration beside its rollouts. The authors draw
+demonstrations from a data set of their own, in batches of their own.
 """
 
 import math
@@ -24,11 +25,23 @@ from .parts.base import Method
 from .parts.groups import with_demonstration
 from .parts.tokens import DENOMINATORS, per_token, rl_streams, spread
 
+MU = {
+    "mu": (0.9, 0.05),
+    "phi": (0.1, 0.1),
+    "hybrid": (0.9, 0.05),
+}  # variant -> mu at the first step, mu after the decay
+
 
 class Options(Section):
-    start: float = opt(0.9, "mu at the first step", ge=0, le=1)
-    end: float = opt(0.05, "mu after the decay", ge=0, le=1)
-    decay: float = opt(0.4, "share of the run over which mu decays", ge=0, le=1)
+    variant: str = opt(
+        "mu",
+        "mu: mu falls, all tokens of a demonstration count alike; phi: constant mu, tokens weighted by p (1 - p); hybrid: mu falls and"
+        " tokens are weighted, which nobody has published",
+        choices=tuple(MU),
+    )
+    start: float | None = opt(None, "mu at the first step; unset: 0.9 (phi: 0.1)", ge=0, le=1)
+    end: float | None = opt(None, "mu after the decay; unset: 0.05 (phi: 0.1)", ge=0, le=1)
+    decay: float = opt(0.4, "share of the run over which mu moves", ge=0, le=1)
     denominator: str = opt("token", "how tokens are averaged (docs/methods.md)", choices=DENOMINATORS)
 
 
@@ -39,8 +52,10 @@ class CHORD(Method):
     def mu(self, progress):
         """Weight of the demonstrations at `progress` in [0, 1]."""
         cfg = self.run.chord
+        start, end = MU[cfg.variant]
+        start, end = start if cfg.start is None else cfg.start, end if cfg.end is None else cfg.end
         done = min(progress / cfg.decay, 1.0) if cfg.decay else 1.0
-        return cfg.end + (cfg.start - cfg.end) * 0.5 * (1 + math.cos(math.pi * done))
+        return end + (start - end) * 0.5 * (1 + math.cos(math.pi * done))
 
     def compose(self, problem, progress, rng):
         return with_demonstration(problem, self.group_size, rng)
@@ -57,7 +72,8 @@ class CHORD(Method):
         streams = rl_streams(self.run, episodes, advantage, np.where(copied, NONE, CLIPPED))
         streams.rl_count = float(rollouts)
         streams.ce_weight = mu * spread(episodes, copied, cfg.denominator, limit)
-        streams.ce_factor = np.where(copied, P_NOT_P, ONE).astype(np.int8)
+        if cfg.variant != "mu":
+            streams.ce_factor = np.where(copied, P_NOT_P, ONE).astype(np.int8)
         streams.ce_count = float(max(len(episodes) - rollouts, 1))
         return streams
 

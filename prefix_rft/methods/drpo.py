@@ -22,15 +22,19 @@ class DRPO(Method):
     uses_demos = True
     section, Options = "drpo", Options
 
+    def __init__(self, run):
+        super().__init__(run)
+        self.options = getattr(run, self.section)  # a subclass has a section of its own
+
     def compose(self, problem, progress, rng):
         if not problem.demos:
             return plain(problem, self.group_size)
         demo = draw_demo(problem, rng)
-        prefix, share = draw_prefix(demo, self.window(progress), self.run.drpo.min_length, rng)
+        prefix, share = draw_prefix(demo, self.window(progress), self.options.min_length, rng)
         return [Start(problem, prefix=prefix, demo_id=demo.id, share=share) for _ in range(self.group_size)]
 
     def window(self, progress):
-        return window(self.run.drpo, progress)
+        return window(self.options, progress)
 
     def weigh(self, episodes, progress=0.0, rng=None):
         advantage = per_token(episodes, dr_grpo(episodes))

@@ -20,11 +20,10 @@ from ..episodes import Start, prefix_mask
 from ..streams import CLIPPED, NONE, PLAIN
 from .parts.advantages import dr_grpo, group_means
 from .parts.base import Method
+from .parts.difficulty import Difficulty
 from .parts.groups import draw_demo, plain, refuse_more_than_group
 from .parts.schedules import SCHEDULE_HELP, SCHEDULES, Window, draw_prefix, window
 from .parts.tokens import entropies_of, per_token, rl_streams, top_entropy
-
-MEMORY = 0.9  # share of the running success rate that a step keeps
 
 
 class Options(Window):
@@ -85,9 +84,7 @@ class PrefixRFT(Method):
     def __init__(self, run):
         super().__init__(run)
         self.by_difficulty = run.prefix.schedule == "difficulty"
-        self.solved = {}  # problem id -> success rate of its plain rollouts at its last step
-        self.solved_at = {}  # level -> running mean of success rates: estimate for a new problem
-        self.solved_overall = 0.0  # running mean over all levels: estimate for a problem of a new level
+        self.difficulty = Difficulty()
 
     @classmethod
     def check(cls, run):
@@ -115,30 +112,18 @@ class PrefixRFT(Method):
         cfg = self.run.prefix
         if not self.by_difficulty:
             return window(cfg, progress)
-        solved = self.solved_overall
-        if problem is not None:
-            solved = self.solved.get(problem.id, self.solved_at.get(problem.level, solved))
-        solved = min(max(solved, 0.0), 1.0)  # rewards of one's own may lie outside
-        return cfg.low_start + (cfg.low_end - cfg.low_start) * solved, cfg.high
+        return cfg.low_start + (cfg.low_end - cfg.low_start) * self.difficulty.rate(problem), cfg.high
 
     def observe(self, episodes, rng):
         if self.by_difficulty:
-            problems = {e.group: e.start.problem for e in episodes}
-            means = group_means(episodes, include=lambda e: not e.prefix)
-            self.solved |= {problems[g].id: mean for g, mean in means.items()}
-            for level in sorted({problems[g].level for g in means}):
-                now = float(np.mean([mean for g, mean in means.items() if problems[g].level == level]))
-                self.solved_at[level] = MEMORY * self.solved_at.get(level, self.solved_overall) + (1 - MEMORY) * now
-            now = float(np.mean(list(means.values())))
-            self.solved_overall = MEMORY * self.solved_overall + (1 - MEMORY) * now
+            self.difficulty.observe(episodes)
 
     def state_dict(self):
-        kept = ("solved", "solved_at", "solved_overall")
-        return {k: getattr(self, k) for k in kept} if self.by_difficulty else {}
+        return self.difficulty.state_dict() if self.by_difficulty else {}
 
     def load_state_dict(self, state):
-        for key, value in state.items():
-            setattr(self, key, value)
+        if self.by_difficulty:
+            self.difficulty.load_state_dict(state)
 
     def needs_scoring(self, episodes):
         cfg = self.run.prefix

@@ -2,29 +2,50 @@
 
 Rollouts act through log pi without a ratio: alpha = `positive` sg(exp(H)) if correct, else -1. The demonstration has beta = `imitation`
 sg(exp(-H)), and a term shaped as in LUFFY, A g p / (p + g)^2, with A over rollouts and demonstration. sg: no gradient flows through it.
-H: entropy of the current policy's next-token distribution at the token.
+H: mean entropy of the current policy's next-token distributions over the response.
 
-Rollouts are averaged among themselves, and so are demonstrations. Unknown, hence keys: whether A is divided by the standard deviation
-(`std`), and `denominator`. Unknown too: whether the authors' H belongs to the token or is a mean.
+The authors' own code is not public. The defaults are those of the public re-implementation (TsinghuaC3I/Unify-Post-Training at ae332f5,
+exp_scripts/train_srft.sh:102-104 and hpt/verl/verl/mix_src/mix_actor.py:349-400): no standard deviation; the mean over tokens for the
+demonstrations' negative log-likelihood, sums over the response limit for the rest. They add this up over micro-batches. Here each
+demonstration weighs as if it had a micro-batch of its own, and all is divided by the trajectories, demonstrations included.
+
+The other reading, with H of each token and with rollouts and demonstrations averaged each among themselves, is {entropy: token, std: true,
+denominator: sequence, imitated: sequence, together: false}.
 """
 
 import numpy as np
 
 from ..config.reading import Section, opt
 from ..episodes import prefix_mask
-from ..streams import EXP_ENTROPY, EXP_MINUS_ENTROPY, NONE, ONE, SHAPED
+from ..streams import EXP_ENTROPY, EXP_MINUS_ENTROPY, NONE, ONE, SHAPED, Factor, register
 from .parts.advantages import dr_grpo, grpo, sampled
 from .parts.base import Method
 from .parts.groups import with_demonstration
-from .parts.tokens import DENOMINATORS, per_token, rl_streams, spread
+from .parts.tokens import DENOMINATORS, IMITATED, IMITATED_HELP, per_token, rl_streams, spread
+
+EXP_MEAN_ENTROPY = register("exp(mean H)", Factor(lambda w, x: w * x.mean_entropy.exp(), needs_entropy=True))
+EXP_MINUS_MEAN_ENTROPY = register("exp(-mean H)", Factor(lambda w, x: w * (-x.mean_entropy).exp(), needs_entropy=True))
+FACTORS = {
+    "sequence": (EXP_MEAN_ENTROPY, EXP_MINUS_MEAN_ENTROPY),
+    "token": (EXP_ENTROPY, EXP_MINUS_ENTROPY),
+}
 
 
 class Options(Section):
     positive: float = opt(0.1, "factor of exp(H) on the correct rollouts", ge=0)
     imitation: float = opt(0.5, "factor of exp(-H) on the demonstration's negative log-likelihood", ge=0)
     gamma: float = opt(0.1, "g of the shaping p / (p + g) of the demonstration's rl term", gt=0)
-    std: bool = opt(True, "divide the demonstration's advantage by the standard deviation of its group; unknown")
-    denominator: str = opt("sequence", "how tokens are averaged (docs/methods.md); unknown", choices=DENOMINATORS)
+    entropy: str = opt("sequence", "H: mean over a sequence's response, or of each token", choices=tuple(FACTORS))
+    std: bool = opt(False, "divide the demonstration's advantage by the standard deviation of its group")
+    denominator: str = opt(
+        "constant",
+        "how tokens are averaged, but those of the negative log-likelihood (docs/methods.md)",
+        choices=DENOMINATORS,
+    )
+    imitated: str = opt("token", IMITATED_HELP, choices=IMITATED)
+    together: bool = opt(
+        True, "divide all by the number of trajectories; false: rollouts by theirs, demonstrations by theirs"
+    )
 
 
 class SRFT(Method):
@@ -39,16 +60,20 @@ class SRFT(Method):
 
     def weigh(self, episodes, progress=0.0, rng=None):
         cfg, copied = self.run.srft, prefix_mask(episodes)
-        rollouts = sum(map(sampled, episodes))
-        demos = max(len(episodes) - rollouts, 1)
+        rollouts = demos = len(episodes)
+        if not cfg.together:
+            rollouts = sum(map(sampled, episodes))
+            demos = max(len(episodes) - rollouts, 1)
         right = per_token(episodes, [e.reward > 0 for e in episodes]).astype(bool)
         limit = self.run.rollout.max_response
         explored = spread(episodes, ~copied, cfg.denominator, limit) / rollouts
-        imitated = spread(episodes, copied, cfg.denominator, limit) / demos
+        shaped = spread(episodes, copied, cfg.denominator, limit) / demos
+        imitated = spread(episodes, copied, cfg.imitated) / demos
         advantage = per_token(episodes, (grpo if cfg.std else dr_grpo)(episodes))
-        streams = rl_streams(self.run, episodes, advantage * imitated, np.where(copied, SHAPED, NONE), cfg.gamma)
+        streams = rl_streams(self.run, episodes, advantage * shaped, np.where(copied, SHAPED, NONE), cfg.gamma)
         streams.ce_weight = explored * np.where(right, cfg.positive, -1.0) + imitated * cfg.imitation
-        streams.ce_factor = np.where(copied, EXP_MINUS_ENTROPY, np.where(right, EXP_ENTROPY, ONE)).astype(np.int8)
+        more, less = FACTORS[cfg.entropy]
+        streams.ce_factor = np.where(copied, less, np.where(right, more, ONE)).astype(np.int8)
         streams.rl_count = streams.ce_count = 1.0
         return streams
 

@@ -7,7 +7,7 @@ Source: UFT, arXiv 2505.16984.
 
 The authors cut demonstrations by pieces of text, and their hint is part of the prompt. A method here sees tokens: pieces are equal in
 tokens, the hint counts in the response limit, and at least one token is left to sample. Their code averages over the tokens of a
-micro-batch, ours over the tokens of the mini-batch. The coefficient of the KL penalty is unknown.
+micro-batch, ours over the tokens of the mini-batch.
 """
 
 import math
@@ -29,7 +29,7 @@ class Options(Section):
     end: float = opt(0.05, "probability that a piece is shown, at the last step with hints", ge=0, le=1)
     until: float = opt(0.6, "share of the run with hints", ge=0, le=1)
     coefficient: float = opt(0.001, "weight of the hint's mean negative log-likelihood", ge=0)
-    kl: float = opt(0.001, "coefficient of the KL penalty to the first model; unknown", ge=0)
+    kl: float = opt(0.001, "coefficient of the KL penalty to the first model", ge=0)
     denominator: str = opt("token", "how tokens are averaged (docs/methods.md)", choices=DENOMINATORS)
 
 

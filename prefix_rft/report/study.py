@@ -41,8 +41,13 @@ KINDS = {
     "relift": "ReLIFT",
     "hpt": "HPT",
     "srft": "SRFT",
-    "chord": "CHORD",
+    "chord_mu": "CHORD-mu",
+    "chord_phi": "CHORD-phi",
+    "chord_hybrid": "CHORD, hybrid",
+    "trapo": "TRAPO",
+    "g2rpo_a": "G2RPO-A",
     "drpo": "DR-PO",
+    "prefix_shown": "Prefix shown, not trained",
     "luffy": "LUFFY",
     "rft_entropy": "RFT, entropy clip",
     "prefix_rft_all": "Prefix-RFT, all prefix tokens",
@@ -70,6 +75,8 @@ def kind_of(config: Run | None) -> str:
         return "prefix_rft_static"
     if config.method == "prefix_rft":
         return {"all": "prefix_rft_all", "none": "prefix_rft_frozen"}.get(config.prefix.keep, "prefix_rft")
+    if config.method == "chord":
+        return f"chord_{config.chord.variant}"
     return config.method
 
 

@@ -22,6 +22,7 @@ class Batch:
     current: [T] bool, pi_old is the policy that this update starts from.
     drawn: [T] float32, log-probs under the sampler, 0 on prefixes.
     reference: [T] float32, log-probs of the reference model; None: no term needs them.
+    row: [T] int64, number of the token's episode.
     """
 
     advantage: torch.Tensor
@@ -35,6 +36,7 @@ class Batch:
     current: torch.Tensor
     drawn: torch.Tensor
     reference: torch.Tensor | None
+    row: torch.Tensor
 
     def __getitem__(self, at):
         return dataclasses.replace(self, **{k: v[at] for k, v in vars(self).items() if v is not None})
@@ -53,8 +55,8 @@ class Batch:
         def flat(parts, dtype=torch.float32):
             return tensor(np.concatenate([np.zeros(0), *parts]), dtype)
 
-        def repeated(values):
-            return np.repeat(np.array(values, dtype=bool), [len(e.response) for e in episodes] or 0)
+        def repeated(values, dtype=bool):
+            return np.repeat(np.array(values, dtype=dtype), [len(e.response) for e in episodes] or 0)
 
         unknown = repeated([not _has_old(e) for e in episodes])
         if (streams.needs_old & unknown).any():
@@ -76,6 +78,7 @@ class Batch:
             current=tensor(repeated([e.old_from == UPDATE for e in episodes]), torch.bool),
             drawn=flat(e.drawn_logprobs for e in episodes),
             reference=reference,
+            row=tensor(repeated(range(len(episodes)), int), torch.int64),
         )
 
 

@@ -246,7 +246,8 @@ class Learner:
             part = batch[micro.tokens]
             logp, entropy = self._logprobs(micro, with_entropy)
             old = torch.where(part.current, logp.detach(), part.old)
-            tokens = Tokens(logp, old, part.advantage, entropy, streams.gamma, objective.clip_low, objective.clip_high)
+            low, high = objective.clip_low, objective.clip_high
+            tokens = Tokens(logp, old, part.advantage, entropy, streams.gamma, low, high, part.row)
             rl = torch.zeros_like(logp)
             if self.has_rl:  # anywhere in the mini-batch: the counts do not depend on how it is split
                 rl, clipped = rl_terms(tokens, part.surrogate)

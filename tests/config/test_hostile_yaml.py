@@ -77,9 +77,9 @@ def put(file, values):
         (
             "_rl.yaml",
             {"steps": []},
-            "chord.yaml: key 'steps' = .*must be a whole number.*; it is in config/tiny/_rl.yaml",
+            "chord_mu.yaml: key 'steps' = .*must be a whole number.*; it is in config/tiny/_rl.yaml",
         ),
-        ("_rl.yaml", {None: 1}, "chord.yaml: key None: must be text.*; it is in config/tiny/_rl.yaml"),
+        ("_rl.yaml", {None: 1}, "chord_mu.yaml: key None: must be text.*; it is in config/tiny/_rl.yaml"),
         (
             "_rl.yaml",
             {"base": "bse"},

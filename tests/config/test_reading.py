@@ -168,7 +168,8 @@ def test_every_run_of_the_presets_is_read(root):
 def test_kinds_tell_controls_from_methods(root):
     """Tables and figures call a run by what it is, whatever its file is called."""
     kinds = {"rft_entropy": "rft_entropy", "prefix_rft_static": "prefix_rft_static", "prefix_rft_all": "prefix_rft_all"}
-    kinds |= {"prefix_rft_frozen": "prefix_rft_frozen", "sft_then_rft": "sft_then_rft", "rft": "rft", "chord": "chord"}
+    kinds |= {"prefix_rft_frozen": "prefix_rft_frozen", "sft_then_rft": "sft_then_rft", "rft": "rft"}
+    kinds |= {"chord_mu": "chord_mu", "chord_phi": "chord_phi", "trapo": "trapo"}
     for name, kind in kinds.items():
         assert kind_of(load_run(root / "config" / "tiny" / f"{name}.yaml")) == kind and kind in KINDS
     assert kind_of(run_config(**PREFIX, prefix={"fixed": 0.001})) == "prefix_rft_static"

@@ -25,7 +25,20 @@ from tests.helpers.small import run_config, small_model, small_qwen
 
 STEPS = 10
 SFT, PREFIX = {"method": "sft", "demos": "d"}, {"method": "prefix_rft", "demos": "d"}
-OTHERS = ("relift", "rft", "luffy", "srft", "hpt", "chord", "uft", "rl_with_sft", "drpo")
+OTHERS = (
+    "relift",
+    "rft",
+    "luffy",
+    "srft",
+    "hpt",
+    "chord",
+    "uft",
+    "rl_with_sft",
+    "drpo",
+    "trapo",
+    "g2rpo_a",
+    "prefix_shown",
+)
 
 
 def cases():

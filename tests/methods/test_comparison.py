@@ -15,6 +15,8 @@ from prefix_rft.episodes import Problem
 from prefix_rft.methods import get_method, method_class
 from prefix_rft.methods.parts.advantages import dr_grpo, grpo, sampled
 from prefix_rft.methods.parts.tokens import ce_streams, spread
+from prefix_rft.methods.srft import EXP_MEAN_ENTROPY, EXP_MINUS_MEAN_ENTROPY
+from prefix_rft.methods.trapo import TRUST_REGION
 from prefix_rft.streams import CLIPPED, EXP_ENTROPY, EXP_MINUS_ENTROPY, NONE, ONE, P_NOT_P, PLAIN, SHAPED, Tokens
 from prefix_rft.training.learner import Learner
 from prefix_rft.training.loss import ce_terms, kl_terms
@@ -85,6 +87,93 @@ def test_kl_by_hand():
 # --------------------------------------------------------------------------------------------------- composition
 
 
+def test_shown_prefixes_are_shared_by_a_group_and_some_groups_have_none():
+    """Half of the groups are plain, the others are DR-PO's; the share is a key."""
+    method = method_of("prefix_shown", schedule="uniform")
+    bare = [not composed(method, seed=s)[0].prefix for s in range(400)]
+    assert sum(bare) / 400 == pytest.approx(0.5, abs=4 * math.sqrt(0.25 / 400))
+    for seed in range(50):
+        starts = composed(method, seed=seed)
+        assert len(starts) == 8 and all(s.sample and s.prefix == starts[0].prefix for s in starts)
+        assert starts[0].prefix == DEMO[: len(starts[0].prefix)] and len(starts[0].prefix) <= 9
+    always = method_of("prefix_shown", groups=1.0)
+    assert all(composed(always, seed=s)[0].prefix for s in range(50))
+    assert not any(composed(method_of("prefix_shown", groups=0.0), seed=s)[0].prefix for s in range(50))
+    assert not any(s.prefix for s in composed(always, problem=BARE))
+    assert method.window(0.0) == (0.05, 0.95)
+
+
+def test_trapo_shows_more_of_what_is_solved_less():
+    """Micro-groups of 4, 2, 1 and 1: a quarter below 2 of 4, a half below 4 of 6, all below 7 of 7."""
+    method = method_of("trapo")
+    for rate, shown in (
+        (0.0, [2, 2, 5, 10]),
+        (0.49, [2, 2, 5, 10]),
+        (0.5, [5, 10]),
+        (0.66, [5, 10]),
+        (0.67, [10]),
+        (0.99, [10]),
+        (1.0, []),
+    ):
+        method.difficulty.solved = {"p": rate}
+        starts = composed(method)
+        assert [len(s.prefix) for s in starts] == [0] * (8 - len(shown)) + shown
+        assert [s.sample for s in starts] == [len(s.prefix) < 10 for s in starts]
+        assert all(s.prefix == DEMO[: len(s.prefix)] for s in starts)
+    assert [s.prefix for s in composed(method_of("trapo"), problem=BARE)] == [[]] * 8
+    small = get_method(run_config(method="trapo", demos="d"))  # groups of 4: one of each
+    assert [len(s.prefix) for s in composed(small)] == [0, 2, 5, 10]
+    with pytest.raises(UserError, match="rollout.group_size: 3 must be 4 or more"):
+        run_config(method="trapo", demos="d", rollout={"group_size": 3, "max_response": 10})
+
+
+def test_trapo_remembers_success_by_problem_and_level():
+    method = method_of("trapo")
+    right = [episode(0, [5], [], [1], 1.0) for _ in range(4)] + [episode(0, [5], [6], [1], 0.0)]
+    method.observe(right, np.random.default_rng(0))
+    assert len(composed(method, problem=replace(PROBLEM, id="p0"))[-1].prefix) == 0  # always solved: nothing is shown
+    assert len(composed(method)[-1].prefix) == 10  # of a new problem little is known yet
+    copy = method_of("trapo")
+    copy.load_state_dict(method.state_dict())
+    assert copy.state_dict() == method.state_dict() and copy.difficulty.rate(PROBLEM) == pytest.approx(0.1)
+
+
+def test_g2rpo_a_moves_the_share_against_the_success_rate():
+    method = method_of("g2rpo_a", share=0.8)
+
+    def shown():
+        return len(composed(method)[-1].prefix)
+
+    def step(rate):
+        method.observe([episode(0, [5], [], [1], float(i < 10 * rate)) for i in range(10)], np.random.default_rng(0))
+
+    assert [len(s.prefix) for s in composed(method)] == [0] * 7 + [8] and method.window(0.3) == (0.8, 0.8)
+    for rate in (0.2, 0.4):
+        step(rate)
+        assert shown() == 8  # three steps make a comparison
+    step(0.6)  # success doubles: half of it is shown
+    assert method.share == pytest.approx(0.4) and shown() == 4
+    for rate in (0.4, 0.4, 0.5):
+        step(rate)
+    assert method.share == pytest.approx(0.4 * 0.4 / 0.5) and shown() == 3
+    for rate in (0.5, 0.5, 0.1):
+        step(rate)
+    assert method.share == 0.8 and shown() == 8  # never more than at first
+    for rate in (0.5, 0.5, 0.0):
+        step(rate)
+    assert method.share == 0.8
+    step(0.5)
+    copy = method_of("g2rpo_a", share=0.8)
+    copy.load_state_dict(deepcopy(method.state_dict()))
+    for m in (method, copy):
+        for _ in range(2):
+            m.observe([episode(0, [5], [], [1], 1.0)], np.random.default_rng(0))
+    assert copy.share == method.share == pytest.approx(0.8 * 0.75)
+    assert [s.prefix for s in composed(method, problem=BARE)] == [[]] * 8
+    with pytest.raises(UserError, match="g2rpo_a.per_group: 9 is more than"):
+        method_of("g2rpo_a", per_group=9)
+
+
 @pytest.mark.parametrize("name, rollouts", [("rl_with_sft", 7), ("hpt", 8), ("srft", 8), ("chord", 8)])
 def test_composition_with_a_whole_demonstration(name, rollouts):
     method = method_of(name)
@@ -131,7 +220,12 @@ def test_uft_hints():
 
 
 def test_chord_mu():
-    assert [method_of("chord").mu(p) for p in (0, 0.2, 0.4, 1)] == pytest.approx([0.9, 0.475, 0.05, 0.05])
+    for variant in ("mu", "hybrid"):
+        method = method_of("chord", variant=variant)
+        assert [method.mu(p) for p in (0, 0.2, 0.4, 1)] == pytest.approx([0.9, 0.475, 0.05, 0.05])
+    assert [method_of("chord", variant="phi").mu(p) for p in (0, 0.2, 1)] == pytest.approx([0.1] * 3)
+    assert [method_of("chord", variant="phi", start=0.5).mu(p) for p in (0, 1)] == pytest.approx([0.5, 0.1])
+    assert [method_of("chord", end=0.0).mu(p) for p in (0, 1)] == pytest.approx([0.9, 0])
     assert method_of("chord", decay=0.0).mu(0.0) == 0.05
 
 
@@ -152,9 +246,17 @@ def test_rl_with_sft_by_hand():
     episodes = [*one_right()[:7], demonstration(0, [7, 8, 9, 1])]
     streams = method.weigh(episodes)
     np.testing.assert_allclose(streams.advantage, [6 / 7] * 2 + [-1 / 7] * 12 + [0] * 4)  # the mean of the 7 alone
-    assert streams.surrogate.tolist() == [CLIPPED] * 14 + [NONE] * 4 and streams.rl_count == 8 * 10
+    assert streams.surrogate.tolist() == [PLAIN] * 14 + [NONE] * 4 and streams.rl_count == 8 * 10
     np.testing.assert_allclose(streams.ce_weight, [0] * 14 + [0.5 / 4] * 4)
     assert streams.ce_count == 8
+    assert method_of("rl_with_sft", clip=True).weigh(episodes).surrogate.tolist() == [CLIPPED] * 14 + [NONE] * 4
+    two = [*one_right()[:7], demonstration(0, [7, 8, 9, 1]), *all_wrong()[:7], demonstration(1, [7, 1])]
+    of_two = [([0] * 14, 4), ([0] * 14, 2)]  # two demonstrations, six tokens: each has a third of a demonstration
+    for imitated, weights in (("token", (2 / 6, 2 / 6)), ("sequence", (1 / 4, 1 / 2))):
+        streams = method_of("rl_with_sft", imitated=imitated).weigh(two)
+        expected = [x for (zeros, n), w in zip(of_two, weights, strict=True) for x in [*zeros, *[w] * n]]
+        np.testing.assert_allclose(streams.ce_weight, expected)
+        assert streams.ce_count == 16
     assert method.needs_scoring(episodes) == [True] * 7 + [False]
     assert method.needs_scoring([*all_wrong()[:7], demonstration(1)]) == [False] * 8  # reward 1 is no disagreement
 
@@ -162,7 +264,7 @@ def test_rl_with_sft_by_hand():
 def test_rl_with_sft_without_demonstrations_has_the_streams_of_rft():
     episodes = random_episodes(np.random.default_rng(3), prefixed=0)
     a = get_method(run_config()).weigh(episodes)
-    b = get_method(run_config(method="rl_with_sft", demos="d")).weigh(episodes)
+    b = get_method(run_config(method="rl_with_sft", demos="d", rl_with_sft={"clip": True})).weigh(episodes)
     assert np.array_equal(a.advantage, b.advantage) and np.array_equal(a.surrogate, b.surrogate)
     assert a.rl_count == b.rl_count and not b.ce_weight.any()
 
@@ -175,6 +277,32 @@ def test_drpo_by_hand_and_without_demonstrations_rft():
     for key in ("advantage", "surrogate", "ce_weight", "rl_count"):
         a = getattr(get_method(run_config()).weigh(bare), key)
         assert np.array_equal(a, getattr(get_method(run_config(method="drpo", demos="d")).weigh(bare), key))
+
+
+def test_prefix_shown_has_the_streams_of_drpo():
+    episodes = [episode(0, [5], [6, 7], [8, 1], float(i == 0)) for i in range(8)] + one_right()
+    a, b = (method_of(name).weigh(episodes) for name in ("prefix_shown", "drpo"))
+    for key in ("advantage", "surrogate", "ce_weight", "rl_count"):
+        assert np.array_equal(getattr(a, key), getattr(b, key))
+
+
+def test_trapo_by_hand():
+    """Two rollouts with the same quarter, of which the second trains it; a whole demonstration with reward 1."""
+    demo = [7, 8, 9, 1]
+    episodes = [episode(0, [5], [], [7, 1], 0.0), *(episode(0, [5], demo[:1], [8, 1], r) for r in (0.0, 1.0))]
+    episodes.append(demonstration(0, demo))
+    streams = method_of("trapo", alpha=0.2, coefficient=0.5).weigh(episodes)
+    # rewards 0, 0, 1, 1
+    np.testing.assert_allclose(streams.advantage, [-0.5] * 2 + [-0.5] * 3 + [0.5] * 3 + [0.5] * 4)
+    copied = [0, 0, 1, 0, 0, 1, 0, 0, 1, 1, 1, 1]
+    assert streams.surrogate.tolist() == [NONE if c else PLAIN for c in copied]
+    np.testing.assert_allclose(streams.ce_weight, [0, 0, 0, 0, 0, 0.5, 0, 0, 0.5, 0.5, 0.5, 0.5])
+    assert streams.ce_factor.tolist() == [TRUST_REGION if c else ONE for c in copied]
+    assert streams.rl_count == streams.ce_count == 4 * 10 and streams.gamma == 0.2
+    logp = torch.log(torch.tensor([0.9, 0.2, 0.1, 0.02], dtype=torch.float64)).requires_grad_()
+    factor, weight = torch.full((4,), TRUST_REGION), torch.ones(4, dtype=torch.float64)
+    ce_terms(Tokens(logp, gamma=0.2), weight, factor).sum().backward()
+    assert (-logp.grad).tolist() == pytest.approx([1, 1, 0.5, 0.1])
 
 
 def test_uft_by_hand():
@@ -198,7 +326,7 @@ def test_uft_by_hand():
 
 
 def test_relift_by_hand():
-    method = method_of("relift", batch=2)
+    method = method_of("relift", batch=2, per_step=None)
     right, wrong = one_right(), all_wrong()
     streams = method.weigh(right + wrong)
     np.testing.assert_allclose(streams.advantage, [7 / 8] * 2 + [-1 / 8] * 14 + [0] * 16)
@@ -209,7 +337,7 @@ def test_relift_by_hand():
     assert [(p.id, d.ids) for p, d in method.buffer] == [("p", DEMO)]  # of the failing prompt alone
     assert method.further_batch() is None
     method.observe(wrong, np.random.default_rng(0))
-    copy = method_of("relift", batch=2)
+    copy = method_of("relift", batch=2, per_step=None)
     copy.load_state_dict(method.state_dict())
     for m in (method, copy):
         batch = m.further_batch()
@@ -220,7 +348,43 @@ def test_relift_by_hand():
     method.observe(wrong, np.random.default_rng(0))
     assert method.buffer == []  # nothing to imitate
     assert method.further_optimizer() == method.run.optimizer
+    assert method_of("relift").further_batch() is None
     assert method_of("relift", lr=1e-6).further_optimizer().lr == 1e-6
+
+
+@pytest.mark.parametrize("order, first, second", [("newest", [2, 3, 4], [5, 0, 1]), ("oldest", [0, 1, 2], [3, 4, 5])])
+def test_relift_takes_the_newest_prompts_and_one_batch_a_step(order, first, second):
+    """Prompts 0 and 1 fail in the first step, 2 to 5 in the second; the batch of three is full in the second alone."""
+
+    def failing(*prompts):
+        episodes = [episode(g, [5], [], [7, 1], 0.0) for g in range(len(prompts)) for _ in range(2)]
+        for e in episodes:
+            e.start = type(e.start)(replace(PROBLEM, id=str(prompts[e.group])))
+        return episodes
+
+    def taken(method):
+        batch = method.further_batch()
+        return batch and [int(e.start.problem.id) for e in batch]
+
+    method = method_of("relift", batch=3, order=order)
+    method.observe(failing(0, 1), np.random.default_rng(0))
+    assert taken(method) is None
+    method.observe(failing(2, 3, 4, 5), np.random.default_rng(0))
+    assert taken(method) == first and taken(method) is None  # three are left, but the step has had its update
+    method.observe([], np.random.default_rng(0))
+    assert taken(method) == second
+    both = method_of("relift", batch=3, order=order, per_step=None)
+    both.observe(failing(0, 1), np.random.default_rng(0))
+    both.observe(failing(2, 3, 4, 5), np.random.default_rng(0))
+    assert [taken(both), taken(both), taken(both)] == [first, second, None]
+
+
+def test_relift_has_a_batch_of_as_many_as_a_step_has_prompts():
+    method = method_of("relift")
+    method.buffer = [(PROBLEM, PROBLEM.demos[0])] * (method.run.batch_prompts - 1)
+    assert method.further_batch() is None
+    method.buffer.append(method.buffer[0])
+    assert len(method.further_batch()) == method.run.batch_prompts
 
 
 def test_hpt_by_hand():
@@ -228,34 +392,56 @@ def test_hpt_by_hand():
     episodes = one_right([demonstration(0, demo)]) + all_wrong([demonstration(1, demo)])
     method = method_of("hpt", coefficient=0.3)
     streams = method.weigh(episodes)
+    explored = [7 / 8 / 10] * 2 + [-1 / 8 / 10] * 14  # limit 10
+    np.testing.assert_allclose(streams.advantage, explored + [0] * (4 + 16 + 4))
+    assert streams.surrogate.tolist() == [PLAIN] * 16 + [NONE] * 24
+    np.testing.assert_allclose(streams.ce_weight, [0] * (16 + 4 + 16) + [0.3 / 4] * 4)
+    assert (streams.rl_count, streams.ce_count) == (16, 16)  # all rollouts, those that are dropped too
+    two = all_wrong([demonstration(0, demo)], group=0) + all_wrong([demonstration(1, [7, 1])])
+    np.testing.assert_allclose(method.weigh(two).ce_weight, [0] * 16 + [0.3 * 2 / 6] * 4 + [0] * 16 + [0.3 * 2 / 6] * 2)
+    other = method_of("hpt", std=True, clip=True, denominator="sequence", imitated="sequence", coefficient=8.0)
     sd = math.sqrt(1 / 8)  # of 1 0 0 0 0 0 0 0 over n - 1
     explored = [7 / 8 / sd / 2] * 2 + [-1 / 8 / sd / 2] * 14
+    streams = other.weigh(episodes)
     np.testing.assert_allclose(streams.advantage, explored + [0] * (4 + 16 + 4), rtol=1e-5)
-    np.testing.assert_allclose(streams.ce_weight, [0] * (16 + 4 + 16) + [0.3 / 4] * 4)
-    assert (streams.rl_count, streams.ce_count) == (16, 2)  # means over the two prompts
+    assert streams.surrogate.tolist() == [CLIPPED] * 16 + [NONE] * 24
+    weights = other.weigh(two).ce_weight / streams.ce_count
+    np.testing.assert_allclose(
+        weights, [0] * 16 + [1 / 4 / 2] * 4 + [0] * 16 + [1 / 2 / 2] * 2
+    )  # a mean over the two prompts
     assert method.needs_scoring(episodes) == [True] * 8 + [False] * 10
     wider = method_of("hpt", gate=1)  # one right answer is not enough either
     assert not wider.weigh(episodes).advantage.any() and not any(wider.needs_scoring(episodes))
     assert (wider.weigh(episodes).ce_weight != 0).sum() == 8
     bare = method_of("hpt", gate=8).weigh(one_right())  # nothing to imitate: explored
-    np.testing.assert_allclose(bare.advantage, explored, rtol=1e-5)
+    np.testing.assert_allclose(bare.advantage, [7 / 8 / 10] * 2 + [-1 / 8 / 10] * 14)
 
 
 def test_srft_by_hand():
     demo = [7, 8, 9, 1]
     streams = method_of("srft").weigh(one_right([demonstration(0, demo)]))
+    # nine trajectories, limit 10; the demonstration's likelihood is the mean of its four tokens
+    np.testing.assert_allclose(streams.ce_weight, [0.1 / 90] * 2 + [-1 / 90] * 14 + [0.5 / 4 / 9] * 4)
+    assert streams.ce_factor.tolist() == [EXP_MEAN_ENTROPY] * 2 + [ONE] * 14 + [EXP_MINUS_MEAN_ENTROPY] * 4
+    assert streams.surrogate.tolist() == [NONE] * 16 + [SHAPED] * 4
+    np.testing.assert_allclose(streams.advantage, [0] * 16 + [7 / 9 / 90] * 4)
+    other = dict(entropy="token", std=True, denominator="sequence", imitated="sequence", together=False)
+    streams = method_of("srft", **other).weigh(one_right([demonstration(0, demo)]))
     np.testing.assert_allclose(streams.ce_weight, [0.1 / 16] * 2 + [-1 / 16] * 14 + [0.5 / 4] * 4)
     assert streams.ce_factor.tolist() == [EXP_ENTROPY] * 2 + [ONE] * 14 + [EXP_MINUS_ENTROPY] * 4
-    assert streams.surrogate.tolist() == [NONE] * 16 + [SHAPED] * 4
     sd = math.sqrt((2 * (7 / 9) ** 2 + 7 * (2 / 9) ** 2) / 8)  # of nine rewards, two of them 1
     np.testing.assert_allclose(streams.advantage, [0] * 16 + [7 / 9 / sd / 4] * 4, rtol=1e-5)
-    mean = method_of("srft", std=False).weigh(one_right([demonstration(0, demo)]))
-    np.testing.assert_allclose(mean.advantage[-4:], 7 / 9 / 4)
+
+
+def test_mean_entropy_is_that_of_the_episode():
+    entropy, row = torch.tensor([1.0, 3.0, 5.0, 0.0, 0.5]), torch.tensor([0, 0, 3, 4, 4])
+    assert Tokens(None, entropy=entropy, row=row).mean_entropy.tolist() == [2, 2, 5, 0.25, 0.25]
+    assert Tokens(None, entropy=entropy[:0], row=row[:0]).mean_entropy.tolist() == []
 
 
 def test_chord_by_hand():
     demos = [demonstration(0, [7, 8, 9, 1]), demonstration(0, [7, 1])]
-    streams = method_of("chord").weigh(one_right(demos), progress=0.2)
+    streams = method_of("chord", variant="phi", start=0.9, end=0.05).weigh(one_right(demos), progress=0.2)
     sd = math.sqrt(1 / 8)
     np.testing.assert_allclose(
         streams.advantage, 0.525 * np.array([7 / 8 / sd / 2] * 2 + [-1 / 8 / sd / 2] * 14 + [0] * 6), rtol=1e-5
@@ -263,6 +449,8 @@ def test_chord_by_hand():
     np.testing.assert_allclose(streams.ce_weight, [0] * 16 + [0.475 * 2 / 6] * 6)  # two demonstrations, six tokens
     assert streams.ce_factor.tolist() == [ONE] * 16 + [P_NOT_P] * 6
     assert (streams.rl_count, streams.ce_count) == (8, 2)
+    plain = method_of("chord").weigh(one_right(demos), progress=0.2)  # mu: the same, each token counts 1
+    assert plain.ce_factor.tolist() == [ONE] * 22 and np.array_equal(plain.ce_weight, streams.ce_weight)
     by_sequence = method_of("chord", denominator="sequence").weigh(one_right(demos), progress=0.2)
     np.testing.assert_allclose(by_sequence.ce_weight, [0] * 16 + [0.475 / 4] * 4 + [0.475 / 2] * 2)
 
@@ -353,7 +541,7 @@ def test_schedule_by_difficulty():
     easy = [episode(0, [5], [], [1], 1.0) for _ in range(7)] + [episode(0, [5], [6], [1], 0.0)]
     half = [episode(1, [5], [], [1], float(i < 2)) for i in range(4)] + [episode(1, [5], [6], [1], 1.0)]
     method.observe(easy + half, np.random.default_rng(0))
-    assert method.solved == {"p0": 1.0, "p1": 0.5}  # plain rollouts alone
+    assert method.difficulty.solved == {"p0": 1.0, "p1": 0.5}  # plain rollouts alone
     assert method.window(0.0, easy[0].start.problem) == pytest.approx((0.05, 0.95))
     assert method.window(1.0, half[0].start.problem) == pytest.approx((0.5, 0.95))
     assert method.window(0.0, PROBLEM)[0] == method.window(0.0)[0] == pytest.approx(0.95 - 0.9 * 0.1 * 0.75)
@@ -361,9 +549,9 @@ def test_schedule_by_difficulty():
     for e in hard:
         e.start = replace(e.start, problem=replace(e.start.problem, level="hard"))
     method.observe(easy + hard, np.random.default_rng(0))
-    assert method.solved_overall == pytest.approx(0.9 * 0.075 + 0.1 * 0.5)
+    assert method.difficulty.solved_overall == pytest.approx(0.9 * 0.075 + 0.1 * 0.5)
     # "all" was met in both steps: 0.9 x (0.1 x 0.75) + 0.1 x 1; "hard" starts at the mean over all of step 1: 0.9 x 0.075 + 0.1 x 0
-    assert method.solved_at == pytest.approx({"all": 0.1675, "hard": 0.0675})
+    assert method.difficulty.solved_at == pytest.approx({"all": 0.1675, "hard": 0.0675})
     new = Problem("new", [5], "", [], "hard")
     assert method.window(0.0, new)[0] == pytest.approx(0.95 - 0.9 * 0.0675)
     assert method.window(0.0, Problem("newer", [5], "", [], "other"))[0] == method.window(0.0)[0]
@@ -495,16 +683,21 @@ def prefix_loss(
     return total
 
 
-def rl_with_sft_loss(groups, progress, coefficient=1.0):
-    total, n = 0.0, sum(len(g) for g in groups)
+def likelihood(seen, imitated):
+    """Of all demonstrations of the mini-batch, as often as there are demonstrations."""
+    if not seen:
+        return 0.0
+    return len(seen) * torch.cat(seen).mean() if imitated == "token" else sum(part.mean() for part in seen)
+
+
+def rl_with_sft_loss(groups, progress, coefficient=1.0, clip=False, imitated="token"):
+    total, n, seen = 0.0, sum(len(g) for g in groups), []
     for group in groups:
         rollouts = [(e, q) for e, q in group if e.start.sample]
         for a, (_, q) in zip(centred([e.reward for e, _ in rollouts]), rollouts, strict=True):
-            total = total - q.clipped(a).sum() / (n * LIMIT)
-        for e, q in group:
-            if not e.start.sample:
-                total = total - coefficient * q.logp.mean() / n
-    return total
+            total = total - (q.clipped(a) if clip else q.ratio * a).sum() / (n * LIMIT)
+        seen += [q.logp for e, q in group if not e.start.sample]
+    return total - coefficient * likelihood(seen, imitated) / n
 
 
 def drpo_loss(groups, progress):
@@ -534,42 +727,84 @@ def relift_loss(groups, progress):
     return total
 
 
-def hpt_loss(groups, progress, gate=0, coefficient=1.0, denominator="sequence"):
-    total, explored, rollouts = 0.0, [], 0
+def hpt_loss(
+    groups, progress, gate=0, coefficient=1.0, std=False, clip=False, denominator="constant", imitated="token"
+):
+    explored, seen, rollouts = [], [], 0
     for group in groups:
-        *sampled_ones, (demo, seen) = group
+        *sampled_ones, (demo, q) = group
         assert not demo.start.sample
         rollouts += len(sampled_ones)
-        if sum(e.reward for e, _ in sampled_ones) <= gate:
-            total = total - coefficient * seen.logp.mean() / len(groups)
+        rewards = [e.reward for e, _ in sampled_ones]
+        if sum(rewards) <= gate:
+            seen.append(q.logp)
             continue
-        for a, (_, q) in zip(standardised([e.reward for e, _ in sampled_ones]), sampled_ones, strict=True):
-            explored.append(q.clipped(a))
-    return (
-        total - average(explored, denominator) * len(explored) / rollouts
-    )  # prompts count alike, imitated or explored
+        for a, (_, q) in zip((standardised if std else centred)(rewards), sampled_ones, strict=True):
+            explored.append(q.clipped(a) if clip else q.ratio * a)
+    # dropped rollouts count in the denominator of both parts
+    return -(average(explored, denominator) * len(explored) + coefficient * likelihood(seen, imitated)) / rollouts
 
 
-def srft_loss(groups, progress, positive=0.1, imitation=0.5, gamma=0.1, std=True, denominator="sequence"):
-    explored, imitated = [], []
+def srft_loss(
+    groups,
+    progress,
+    positive=0.1,
+    imitation=0.5,
+    gamma=0.1,
+    entropy="sequence",
+    std=False,
+    denominator="constant",
+    imitated="token",
+    together=True,
+):
+    explored, shaped, seen = [], [], []
     for group in groups:
         for a, (e, q) in zip((standardised if std else centred)([e.reward for e, _ in group]), group, strict=True):
+            h = q.entropy.mean() if entropy == "sequence" else q.entropy
             if not e.start.sample:
-                imitated.append(imitation * torch.exp(-q.entropy) * q.logp + a * q.p / (q.p + gamma))
+                seen.append(imitation * torch.exp(-h) * q.logp)
+                shaped.append(a * q.p / (q.p + gamma))
             else:
-                explored.append((positive * torch.exp(q.entropy) if e.reward else -1.0) * q.logp)
-    return -average(explored, denominator) - average(imitated, denominator)
+                explored.append((positive * torch.exp(h) if e.reward else -1.0) * q.logp)
+    rollouts, demos = len(explored), len(seen)
+    own, others = (rollouts + demos,) * 2 if together else (rollouts, demos)
+    imitation_part = likelihood(seen, imitated) + average(shaped, denominator) * demos
+    return -average(explored, denominator) * rollouts / own - imitation_part / others
 
 
-def chord_loss(groups, progress, start=0.9, end=0.05, decay=0.4, denominator="token"):
-    mu, explored, imitated = end + (start - end) * 0.5 * (1 + math.cos(math.pi * progress / decay)), [], []
+def chord_loss(groups, progress, variant="mu", start=None, end=None, decay=0.4, denominator="token"):
+    first, last = (0.1, 0.1) if variant == "phi" else (0.9, 0.05)
+    first, last = first if start is None else start, last if end is None else end
+    mu, explored, imitated = last + (first - last) * 0.5 * (1 + math.cos(math.pi * progress / decay)), [], []
     for group in groups:
         rollouts, (_, seen) = group[:-1], group[-1]
         for a, (_, q) in zip(standardised([e.reward for e, _ in rollouts]), rollouts, strict=True):
             explored.append(q.clipped(a))
         p = seen.p.detach()
-        imitated.append(p * (1 - p) * seen.logp)
+        imitated.append(seen.logp if variant == "mu" else p * (1 - p) * seen.logp)
     return -(1 - mu) * average(explored, denominator) - mu * average(imitated, denominator)
+
+
+def trapo_loss(groups, progress, alpha=0.1, coefficient=1.0):
+    """Rewards of demonstrations are in the baseline; a prefix that several rollouts of a group share is imitated once."""
+    total, n = 0.0, sum(len(g) for g in groups)
+    for group in groups:
+        imitated = {}
+        for a, (e, q) in zip(centred([e.reward for e, _ in group]), group, strict=True):
+            k, p = len(e.prefix), q.p.detach()
+            total = total - (a * q.ratio[k:]).sum() / (n * LIMIT)
+            inside = torch.tensor([min(1.0, float(x) / alpha) for x in p[:k]], dtype=torch.float64)
+            imitated[tuple(e.prefix)] = (inside * q.logp[:k]).sum()
+        total = total - coefficient * sum(imitated.values()) / (n * LIMIT)
+    return total
+
+
+def g2rpo_a_loss(groups, progress, per_group=1):
+    total, n = 0.0, sum(len(g) for g in groups)
+    for group in groups:
+        for a, (_, q) in zip(centred([e.reward for e, _ in group]), group, strict=True):
+            total = total - q.clipped(a).sum() / (n * LIMIT)
+    return total
 
 
 LOSSES = {
@@ -584,6 +819,9 @@ LOSSES = {
     "srft": srft_loss,
     "chord": chord_loss,
     "drpo": drpo_loss,
+    "prefix_shown": drpo_loss,
+    "trapo": trapo_loss,
+    "g2rpo_a": g2rpo_a_loss,
 }
 # The method as it comes, then the controls of Table 8 and the ablations: the keys of a run, which are the arguments of the formula.
 CASES = [(name, {}) for name in LOSSES] + [
@@ -600,21 +838,28 @@ CASES = [(name, {}) for name in LOSSES] + [
     ("prefix_rft", {"per_group": 2, "rank_over": "group"}),
     ("prefix_rft", {"per_group": 2, "rank_over": "sequence"}),
     ("rl_with_sft", {"coefficient": 0.5}),
+    ("rl_with_sft", {"clip": True, "imitated": "sequence"}),
     ("luffy", {"gamma": 0.3}),
     ("uft", {"denominator": "sequence", "kl": 0.0, "coefficient": 0.1}),
     ("uft", {"denominator": "constant", "kl": 0.1}),
     ("hpt", {"denominator": "token", "gate": 1}),
-    ("hpt", {"denominator": "constant", "coefficient": 0.3}),
-    ("srft", {"denominator": "token", "std": False, "positive": 0.3, "imitation": 0.2, "gamma": 0.2}),
-    ("srft", {"denominator": "constant"}),
+    ("hpt", {"coefficient": 0.3, "gate": 1, "imitated": "sequence"}),
+    # what the project took HPT for until the authors' code was read: GRPO's equation, a mean over prompts
+    ("hpt", {"std": True, "clip": True, "denominator": "sequence", "coefficient": 3.0}),
+    ("srft", {"denominator": "token", "positive": 0.3, "imitation": 0.2, "gamma": 0.2}),
+    ("srft", {"entropy": "token", "std": True, "denominator": "sequence", "imitated": "sequence", "together": False}),
+    ("trapo", {"alpha": 0.3, "coefficient": 0.5}),
+    ("g2rpo_a", {"per_group": 2}),
+    ("chord", {"variant": "phi"}),
+    ("chord", {"variant": "hybrid"}),
     ("chord", {"denominator": "sequence", "start": 0.7, "decay": 0.2}),
-    ("chord", {"denominator": "constant", "end": 0.3}),
+    ("chord", {"variant": "phi", "denominator": "constant", "end": 0.3}),
 ]
 
 
 def groups_for(name, rng, per_group=1):
     """Five groups of 4 with random tokens; in one everything is right, in one everything wrong."""
-    prefixed = {"drpo": 4, "uft": 4, "relift": 0, "rft": 0}.get(name, per_group)
+    prefixed = {"drpo": 4, "prefix_shown": 4, "uft": 4, "trapo": 3, "relift": 0, "rft": 0}.get(name, per_group)
     episodes = random_episodes(rng, groups=5, size=4, prefixed=prefixed)
     for e in episodes:
         e.reward = {3: 1.0, 4: 0.0}.get(e.group, e.reward)
@@ -622,6 +867,13 @@ def groups_for(name, rng, per_group=1):
         episodes[4 * g].reward, episodes[4 * g + 1].reward = 1.0, 0.0
     if name == "uft":  # a group whose hint had no piece
         episodes = [episode(1, e.prompt, [], e.continuation, e.reward) if e.group == 1 else e for e in episodes]
+    if name == "prefix_shown":  # some groups are plain
+        episodes = [episode(e.group, e.prompt, [], e.continuation, e.reward) if e.group % 2 else e for e in episodes]
+    if name == "trapo":  # two rollouts of the same prefix, and a whole demonstration
+        for first in range(0, len(episodes), 4):
+            a, b, c = episodes[first + 1 : first + 4]
+            episodes[first + 2] = episode(b.group, b.prompt, a.prefix, b.continuation, b.reward)
+            episodes[first + 3] = episode(c.group, c.prompt, c.prefix + c.continuation, [], 1.0, sample=False)
     if name in ("sft", "luffy", "rl_with_sft", "hpt", "srft", "chord"):
         demo = lambda e: episode(e.group, e.prompt, e.prefix, [], 1.0, sample=False)  # noqa: E731
         episodes = [demo(e) if e.prefix else e for e in episodes]

@@ -74,7 +74,8 @@ def episodes_for(name, rng):
 def test_gradient_of_rewards_that_are_any_number_against_float64(name):
     """Dr.GRPO (rft) and GRPO (hpt without demonstrations) on rewards such as -2.7, written out in float64 from the rewards on. One group
     has nothing but 0.1, whose rounded mean is another number."""
-    run = run_config() if name == "rft" else run_config(method="hpt", demos="d")
+    grpo = {"std": True, "clip": True, "denominator": "sequence"}
+    run = run_config() if name == "rft" else run_config(method="hpt", demos="d", hpt=grpo)
     rng = np.random.default_rng(3)
     episodes = random_episodes(rng, prefixed=0, size=3)
     for e in episodes:

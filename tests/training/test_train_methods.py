@@ -16,7 +16,19 @@ from tests.helpers.small import RUN
 from tests.training.test_train import once, stop_after, world  # noqa: F401 (a fixture)
 
 CONFIGS = Path(__file__).parents[2] / "config" / "tiny"
-NEW = ["rl_with_sft", "drpo", "uft", "relift", "hpt", "srft", "chord"]
+NEW = [
+    "rl_with_sft",
+    "drpo",
+    "uft",
+    "relift",
+    "hpt",
+    "srft",
+    "chord_mu",
+    "chord_phi",
+    "trapo",
+    "prefix_shown",
+    "g2rpo_a",
+]
 CONTROLS = ["prefix_rft_frozen", "prefix_rft_all", "prefix_rft_static", "rft_entropy"]
 PAIRS = {"rollout": {"group_size": 2, "max_response": 60}}
 ABLATIONS = {
@@ -47,7 +59,9 @@ def test_every_method_has_a_config():
 @pytest.mark.parametrize("name", NEW + CONTROLS)
 def test_three_steps(world, tmp_path, name):  # noqa: F811
     # groups so small that some fail altogether, and a batch of SFT so small that they fill it
-    own = {"relift": PAIRS | {"relift": {"batch": 2}}, "hpt": PAIRS, "uft": {"uft": {"kl": 0.1}}}.get(name, {})
+    own = {"relift": PAIRS | {"relift": {"batch": 2, "per_step": None}}, "hpt": PAIRS, "uft": {"uft": {"kl": 0.1}}}.get(
+        name, {}
+    )
     out = once(world, tmp_path, **changes_of(name) | own)
     record, rows = read_json(out / "run.json"), read_jsonl(out / "metrics.jsonl")
     assert record["status"] == "complete" and len(rows) == 3
@@ -55,9 +69,9 @@ def test_three_steps(world, tmp_path, name):  # noqa: F811
     assert sha256(out / "model" / "model.safetensors") != sha256(world / "base" / "model.safetensors")
     shown = record["budget"]["demonstrations_seen"]
     hybrids = {"drpo": 48, "prefix_rft_frozen": 12, "prefix_rft_all": 12, "prefix_rft_static": 12, "rl_with_sft": 12}
-    hybrids |= {"rft_entropy": 0, "srft": 12, "chord": 12}
+    hybrids |= {"rft_entropy": 0, "srft": 12, "chord_mu": 12, "chord_phi": 12, "g2rpo_a": 12, "trapo": 36}
     assert shown == hybrids.get(name, shown)
-    assert record["budget"]["rollouts"] == 3 * 4 * {"rl_with_sft": 3, "relift": 2, "hpt": 2}.get(name, 4)
+    assert record["budget"]["rollouts"] == 3 * 4 * {"rl_with_sft": 3, "trapo": 3, "relift": 2, "hpt": 2}.get(name, 4)
     if name == "relift":
         failed = sum(round(4 * r["groups_all_wrong"]) for r in rows)
         assert failed >= 2 and sum(r["further_updates"] for r in rows) == failed // 2 and shown == failed // 2 * 2
@@ -82,6 +96,8 @@ def test_ablations_of_prefix_rft(world, tmp_path, name):  # noqa: F811
 STATEFUL = {
     "relift": PAIRS | {"method": "relift", "demos": "strong", "relift": {"batch": 4}},
     "difficulty": {"method": "prefix_rft", "demos": "strong", "prefix": {"schedule": "difficulty"}},
+    "trapo": {"method": "trapo", "demos": "strong"},
+    "g2rpo_a": {"method": "g2rpo_a", "demos": "strong"},
     "random": {"method": "prefix_rft", "demos": "strong", "prefix": {"keep": "random"}, "reward_noise": 0.2},
     "uft": {"method": "uft", "demos": "strong", "uft": {"kl": 0.1}},
 }
@@ -96,7 +112,7 @@ def test_what_a_method_keeps_survives_a_stop(world, tmp_path, name):  # noqa: F8
     state = torch.load(sorted(Path(args.checkpoints).glob("step-*"))[-1] / "state.pt", weights_only=True)
     if name == "relift":
         assert state["method"]["buffer"] and state["learner"]["further"]["state"]  # there is something to lose
-    if name == "difficulty":
+    if name in ("difficulty", "trapo"):
         assert state["method"]["solved"] and state["method"]["solved_overall"] > 0
     assert train.train(args) == 0
     assert (Path(args.out) / "metrics.jsonl").read_bytes() == (expected / "metrics.jsonl").read_bytes()
@@ -123,5 +139,6 @@ def test_prompts_without_demonstrations_train_as_rft_bit_for_bit(world, tmp_path
     write_parquet(world / "data" / "demos.one.parquet", [d for d in demos if d["problem_id"] == absent])
     weights = "model/model.safetensors"
     expected = sha256(once(world, tmp_path, "rft", steps=3) / weights)
-    for method in ("prefix_rft", "drpo", "rl_with_sft"):
-        assert sha256(once(world, tmp_path, method, steps=3, method=method, demos="one") / weights) == expected
+    for method, keys in {"prefix_rft": {}, "drpo": {}, "rl_with_sft": {"rl_with_sft": {"clip": True}}}.items():
+        out = once(world, tmp_path, method, steps=3, method=method, demos="one", **keys)
+        assert sha256(out / weights) == expected

@@ -32,6 +32,11 @@ def top_entropy(entropies, mask, share):
 
 
 DENOMINATORS = ("sequence", "token", "constant")
+IMITATED = ("token", "sequence")
+IMITATED_HELP = (
+    "how the negative log-likelihood of a mini-batch's demonstrations is averaged before it counts as often as there are"
+    " demonstrations. token: over their tokens, so that long ones count more; sequence: over the tokens of each, then over them"
+)
 
 
 def spread(episodes, mask, denominator="sequence", limit=None):
