@@ -1,7 +1,8 @@
 """Tests of the paper's claims on our own runs.
 
 A claim is a difference that somebody reports as positive (prefix_rft/report/claim_list.py). It *holds* if the interval of the measured
-difference lies above 0, *does not hold* if it lies below 0, and is *undecided* if it contains 0. A claim about scores is tested at every
+difference lies above 0, *does not hold* if it lies below 0, and is *undecided* if it contains 0, or, of scores within 3 points of 0 on both
+sides, *about equal*. A claim about scores is tested at every
 temperature of the evaluation; the lowest is the paper's 0.6. `claims` needs only the runs of one comparison, `further` a study with the
 claim's runs; `prefix_rft/report/paper_claims.py` collects all.
 """
@@ -14,7 +15,11 @@ from ..evaluation.statistics import mean_interval, paired_difference
 from .claim_list import FURTHER, OUT_OF_REACH, PLACES, RIVALS, Claim
 from .study import MAIN, known, paired_scores
 
-RULE = "holds: the 95 % interval lies above 0; does not hold: below 0; undecided: it contains 0"
+EQUAL = 0.03  # ours: scores that differ by less than 3 points on both sides are about equal
+RULE = (
+    "holds: the 95 % interval lies above 0; does not hold: below 0; about equal: it contains 0, and nothing beyond 3 points of score;"
+    " undecided: it contains 0"
+)
 FIELDS = [
     "claim",
     "source",
@@ -35,10 +40,17 @@ FIELDS = [
 NOT_TESTED = "not tested"
 
 
-def verdict(low, high):
+def verdict(low, high, unit="points"):
+    """What an interval says of a claim; `unit`: only scores, in "points", can be about equal."""
     if low > 0:
         return "holds"
-    return "does not hold" if high < 0 else "undecided"
+    if high < 0:
+        return "does not hold"
+    return "about equal" if unit == "points" and within(low, high) else "undecided"
+
+
+def within(low, high) -> bool:
+    return -EQUAL < low and high < EQUAL
 
 
 def row_of(claim, interval=None, *, split="", metric="", temperature=None, unit="points", reason=None):
@@ -58,7 +70,7 @@ def row_of(claim, interval=None, *, split="", metric="", temperature=None, unit=
         "p": i and i.p,
         "n_seeds": i and i.n_seeds,
         "n_problems": i and (i.n_problems or None),  # an interval over seeds alone has none
-        "verdict": verdict(i.low, i.high) if i else NOT_TESTED,
+        "verdict": verdict(i.low, i.high, unit) if i else NOT_TESTED,
         "target": reason or claim.target,
     }
 

@@ -6,6 +6,7 @@ Prefix-RFT against each rival. All other differences are descriptive.
 """
 
 from ..evaluation.statistics import holm
+from .claims import within
 from .formats import markdown, p_value, percent
 
 TEMPERATURE = 0.6  # the paper's; an evaluation without it is judged at its lowest
@@ -37,9 +38,11 @@ def correct(rows: list[dict]):
         row["p_holm"] = float(p)
 
 
-def standing(difference: float, p: float) -> str:
-    """What a corrected p-value says of the method."""
-    return "undecided" if p >= 0.05 else "better" if difference > 0 else "worse"
+def standing(difference: float, p: float, low: float, high: float) -> str:
+    """What a corrected p-value and the interval say of the method."""
+    if p >= 0.05:
+        return "about equal" if within(low, high) else "undecided"
+    return "better" if difference > 0 else "worse"
 
 
 def outcome_md(rows: list[dict], labels: dict[str, str]) -> str:
@@ -53,7 +56,7 @@ def outcome_md(rows: list[dict], labels: dict[str, str]) -> str:
             percent(r["difference"], r["ci_low"], r["ci_high"], "+"),
             p_value(r["p"]),
             p_value(r["p_holm"]),
-            standing(r["difference"], r["p_holm"]),
+            standing(r["difference"], r["p_holm"], r["ci_low"], r["ci_high"]),
         ]
         for r in own
     ]

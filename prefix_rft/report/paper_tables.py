@@ -212,7 +212,7 @@ def table_5(source):
     for r in [*judged, *(r for r in rows if r not in judged)]:
         difference = percent(*(float(r[k]) for k in ("difference", "ci_low", "ci_high")), "+")
         p = float(r["p_holm"]) if r in judged else None
-        sign = "" if p is None else standing(float(r["difference"]), p)
+        sign = "" if p is None else standing(float(r["difference"]), p, float(r["ci_low"]), float(r["ci_high"]))
         label = labels.get(r["rival"], r["rival"])
         temperature = f"{float(r['temperature']):g}"
         lines.append(

@@ -242,7 +242,7 @@ def test_claims_are_tested_where_their_runs_are_and_listed_where_not(made):
     )
     assert table["Prefix-RFT beats DR-PO"]["target"] == "study controls has no run drpo"
     tested = [r for r in table.values() if r["verdict"] != claims.NOT_TESTED]
-    assert all(r["verdict"] == claims.verdict(float(r["ci_low"]), float(r["ci_high"])) for r in tested)
+    assert all(r["verdict"] == claims.verdict(float(r["ci_low"]), float(r["ci_high"]), r["unit"]) for r in tested)
     # a row may say more than its claim: the compute, the epochs, the share of prefix tokens
     said = [c.text for c in claim_list.FURTHER] + [text for text, _, _ in claim_list.OUT_OF_REACH]
     assert all(any(row.startswith(text) for row in table) for text in said)

@@ -11,6 +11,7 @@ from prefix_rft.common.errors import UserError
 from prefix_rft.common.files import read_parquet, write_parquet
 from prefix_rft.config.reading import config_hash
 from prefix_rft.report import claims, summary, tables
+from prefix_rft.report.outcome import standing
 from prefix_rft.runs.load import load_run
 from tests.helpers import synthetic
 
@@ -140,15 +141,39 @@ def test_claims_find_the_truth_that_the_numbers_were_drawn_from(made):
     assert {r["target"] for r in untested} >= {"ablation_entropy", "study_methods", "figure_3a", "figure_2"}
     for r in table:
         if r not in untested:
-            assert r["verdict"] == claims.verdict(float(r["ci_low"]), float(r["ci_high"]))
+            assert r["verdict"] == claims.verdict(float(r["ci_low"]), float(r["ci_high"]), r["unit"])
 
 
 @pytest.mark.parametrize(
     "low, high, word",
-    [(0.01, 0.2, "holds"), (-0.2, -0.01, "does not hold"), (-0.1, 0.1, "undecided"), (0, 1, "undecided")],
+    [
+        (0.01, 0.2, "holds"),
+        (0.001, 0.02, "holds"),
+        (-0.2, -0.01, "does not hold"),
+        (-0.1, 0.1, "undecided"),
+        (0, 1, "undecided"),
+        (-0.029, 0.029, "about equal"),
+        (-0.03, 0.01, "undecided"),
+        (-0.01, 0.03, "undecided"),
+    ],
 )
 def test_verdict_rule(low, high, word):
     assert claims.verdict(low, high) == word
+    if word == "about equal":
+        assert claims.verdict(low, high, "tokens") == "undecided"
+
+
+@pytest.mark.parametrize(
+    "difference, p, low, high, word",
+    [
+        (0.02, 0.04, 0.001, 0.04, "better"),
+        (-0.02, 0.04, -0.04, -0.001, "worse"),
+        (0.02, 0.06, 0.001, 0.04, "undecided"),
+        (0.005, 0.5, -0.02, 0.029, "about equal"),
+    ],
+)
+def test_standing_after_correction(difference, p, low, high, word):
+    assert standing(difference, p, low, high) == word
 
 
 def test_another_study_has_its_own_files_and_hashes(made):
