@@ -23,7 +23,7 @@ SETTINGS = --config preset=$(PRESET) $(CONFIG)
 export OMP_NUM_THREADS = 1
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help reproduce results results-archive restore test test-slow test-gpu test-deepspeed test-trl test-vllm test-slurm slurm-installed lint gpu
+.PHONY: help reproduce plan results results-archive restore test test-slow test-gpu test-deepspeed test-trl test-vllm test-slurm slurm-installed lint gpu
 .DEFAULT_GOAL := help
 
 help:
@@ -35,10 +35,14 @@ STAMPS = $(VENV)/core.stamp $(if $(findstring smollm2,$(PRESET)),$(VENV)/smollm2
 	$(if $(findstring paper,$(PRESET)),$(VENV)/$(if $(filter true,$(SMOKE)),paper,gpu).stamp)
 
 reproduce: $(STAMPS) ## everything of a preset, set-up included: training, tables, claims, figures, report
-	snakemake --cores $(CORES) --show-failed-logs --rerun-incomplete $(SETTINGS)
+	@echo "snakemake --cores $(CORES) --show-failed-logs --rerun-incomplete $(SETTINGS)"
+	@PYTHONPATH=workflow/logger snakemake --logger short --cores $(CORES) --show-failed-logs --rerun-incomplete $(SETTINGS)
 	snakemake --report $(RESULTS)/report.html $(SETTINGS)
 	python -m prefix_rft summary --results $(RESULTS)
 	@test ! -e docs/results/$(PRESET)/main.csv -o $(SMOKE) = true || python -m prefix_rft compare $(RESULTS) docs/results/$(PRESET) --brief || true
+
+plan: $(VENV)/core.stamp ## the jobs that `reproduce` would run for a preset, a line each rule; nothing is run
+	@PYTHONPATH=workflow/logger snakemake --logger short --dry-run --cores $(CORES) $(SETTINGS)
 
 results: $(VENV)/core.stamp ## published tables and figures: FROM=archive (path or URL) or FROM=git:REVISION, checked against the manifest
 	@test -n "$(FROM)" || { echo "error: make results needs FROM=PATH, FROM=URL or FROM=git:REVISION; see docs/status.md" >&2; exit 2; }
