@@ -36,6 +36,7 @@ class Vllm(Section):
 
 
 ENGINES = ("native", "vllm")
+TOP_P = "sample from the most likely tokens alone, as few as have this probability together; unset: from all"
 
 
 class Engine(Section):

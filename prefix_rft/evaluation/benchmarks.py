@@ -16,7 +16,7 @@ from ..common.errors import UserError, shown
 from ..common.files import hash_of, write_json, write_parquet
 from ..config.names import is_name
 from ..config.reading import Section, build, load, opt, read_yaml, resolve
-from ..config.run import ModelEngine
+from ..config.run import TOP_P, ModelEngine
 from ..data.hub import Source, answer_text, column, fetch
 from ..data.overlap import words
 from ..data.templates import Template, read_template
@@ -73,6 +73,7 @@ class Benchmarks(ModelEngine):
     choice_template: str = opt(..., "text of a multiple-choice question, with {question} and {choices}")
     max_response: int = opt(8192, "response limit in tokens", ge=1)
     temperature: float = opt(0.6, "sampling temperature", ge=0)
+    top_p: float | None = opt(None, TOP_P + "; unknown in the paper", gt=0, le=1)
     seed: int = opt(0, "seed of sampling; combined with the run's seed, the benchmark and the problem", ge=0)
     samples: int | None = opt(None, "responses a problem instead of each entry's number (for trying things out)", ge=1)
     limit: int | None = opt(None, "most problems of each benchmark (for trying things out); unset: all", ge=1)

@@ -20,7 +20,7 @@ from pydantic import PositiveFloat
 from ..common.errors import UserError
 from ..common.files import check_out_folder, hash_of, read_mapping, remove_folder, sha256, write_json, write_parquet
 from ..config.reading import config_hash, load, opt
-from ..config.run import Engine
+from ..config.run import TOP_P, Engine
 from ..data.files import path_of, prompt_ids, read_problems
 from ..data.templates import read_template
 from ..model.folder import check_folder, file_hashes, load_tokenizer, refuse_changed
@@ -28,7 +28,7 @@ from ..rollout import engine_version, sampling_seed
 from ..runs.load import load_run
 from ..runs.record import check_run
 from .benchmarks import entry_hash, load_benchmarks, scoring_hash
-from .sampling import Job, sample_and_judge
+from .sampling import Job, sample_and_judge, top_p_of
 from .scores import diagnostics, powers, summarise, warn
 
 PARTS = "parts"  # folder beside scores.json
@@ -40,6 +40,7 @@ class Evaluation(Engine):
     max_response: int = opt(..., "response limit in tokens", ge=1)
     samples: int = opt(8, "responses a problem at each temperature: avg@samples and pass@samples", ge=1)
     temperatures: list[PositiveFloat] = opt([1.0, 0.6], "sampling temperatures")
+    top_p: float | None = opt(None, TOP_P, gt=0, le=1)
     splits: list[Literal["train", "validation", "test", "ood"]] = opt(
         ["test", "ood"], "problem files: data/problems.<split>.parquet"
     )
@@ -265,7 +266,7 @@ def evaluate(job: EvaluationJob):
             "versions": versions(),
             "git_revision": git_revision(),
             "hardware": hardware(),
-            "sampling": {**config.model_dump(), "samples": samples, "top_p": 1.0},
+            "sampling": {**config.model_dump(), "samples": samples, "top_p": top_p_of(config)},
             "data": {path_of(folder, s).name: sha256(path_of(folder, s)) for s in questions.problems},
             "samples_sha256": sha256(job.out / "samples.parquet"),
             "template": {"sha256": hash_of(example), **questions.template, "example": tokenizer.decode(example)},

@@ -27,7 +27,7 @@ from ..common.files import (
     write_parquet,
 )
 from ..config.reading import config_hash, load, opt
-from ..config.run import ModelEngine
+from ..config.run import TOP_P, ModelEngine
 from ..rollout import sampling_seed
 from .sampling import Job, sample_and_judge
 
@@ -41,6 +41,7 @@ class Probe(ModelEngine):
     per_level: int = opt(40, "problems a level: the first ones with a demonstration", ge=1)
     samples: int = opt(16, "responses a problem", ge=1)
     temperature: float = opt(1.0, "sampling temperature", gt=0)
+    top_p: float | None = opt(None, TOP_P, gt=0, le=1)
     snapshots: int = opt(10, "snapshots of a run, evenly over its steps, beside the start model", ge=1)
     split: str = opt("train", "problem file: data/problems.<split>.parquet")
     seed: int = opt(0, "seed of sampling; combined with the run's seed, the same for every snapshot", ge=0)

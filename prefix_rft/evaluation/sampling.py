@@ -45,7 +45,7 @@ class Job:
 def sample_and_judge(config, jobs, tokenizer, verifier, parts, where, title) -> list[list[dict]]:
     """The rows of each job, problem by problem, `samples` rows a problem.
 
-    config: has engine, vllm, max_rows, max_response and save_rows; may have dtype
+    config: has engine, vllm, max_rows, max_response and save_rows; may have dtype and top_p
     jobs: a list of `Job`; the engine is started once and takes over the weights of one model after another
     verifier: a task or the name of a verifier (`Verifier`)
     parts: folder for the parts; the caller removes it once its outputs are written
@@ -74,6 +74,8 @@ def _rows(config, job, engine, tokenizer, verifier, parts, bar):
     """The rows of one job. The name of the folder of its parts is a hash of everything that decides the rows."""
     asked = [[p["id"], p["level"], p["answer"]] for p in job.problems]
     sampled = [job.samples, job.temperature, job.seed, config.max_response, config.engine, _dtype(config)]
+    top_p = top_p_of(config)
+    sampled += [top_p] if top_p < 1 else []
     folder = parts / hash_of([job.weights, job.split, asked, job.prompts, sampled, verifier.kind])[:16]
     rows, total = [], len(job.prompts) * job.samples
     for part in sorted(folder.glob("rows-*.parquet")):
@@ -90,7 +92,7 @@ def _rows(config, job, engine, tokenizer, verifier, parts, bar):
         first = len(rows)
         numbers = range(first, min(first + config.save_rows, total))
         prompts = [job.prompts[n // job.samples] for n in numbers]
-        sampling = Sampling(job.temperature, job.seed, first)
+        sampling = Sampling(job.temperature, job.seed, first, top_p)
         completions = engine.of(job.model).generate(prompts, [config.max_response] * len(prompts), sampling)
         part = judge(job, numbers, completions, tokenizer, verifier)
         write_parquet(folder / f"rows-{first:08d}.parquet", part)
@@ -152,6 +154,11 @@ class _Engine:
 
 def _longest(job):
     return max(map(len, job.prompts))
+
+
+def top_p_of(config):
+    """Key `top_p` of a configuration; 1 where it is unset or unknown."""
+    return getattr(config, "top_p", None) or 1.0
 
 
 def _dtype(config):

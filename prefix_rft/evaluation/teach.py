@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..common.files import check_out_folder, remove_folder, sha256, write_json, write_parquet
 from ..config.reading import config_hash, load, opt
-from ..config.run import ModelEngine
+from ..config.run import TOP_P, ModelEngine
 from ..data.files import path_of, prompt_ids, read_problems
 from ..data.tasks import task_of
 from ..data.templates import read_template
@@ -29,7 +29,8 @@ class TeacherConfig(ModelEngine):
     split: str = opt("train", "problems to solve: data/problems.<split>.parquet")
     template: str = opt(..., "the teacher's prompt template, a file with {question}; the student may have another one")
     samples: int = opt(8, "solutions a problem (paper section 3: 8)", ge=1)
-    temperature: float = opt(0.6, "sampling temperature; unknown in the paper", ge=0)
+    temperature: float = opt(0.6, "sampling temperature", ge=0)
+    top_p: float | None = opt(None, TOP_P, gt=0, le=1)
     max_response: int = opt(8192, "response limit in tokens", ge=1)
     seed: int = opt(0, "seed of sampling", ge=0)
     save_rows: int = opt(

@@ -22,11 +22,14 @@ class Sampling:
     temperature: 0 is greedy
     seed: the same seed, prompts and weights give the same samples for every batch size
     first: global index of the first prompt, so that samples do not depend on how prompts are split over processes and calls
+    top_p: sample from the most likely tokens alone, as few as have this probability together; 1: from all. Log-probs and entropies are
+        those of the distribution that is sampled from
     """
 
     temperature: float
     seed: int
     first: int = 0
+    top_p: float = 1.0
 
 
 @dataclass

@@ -66,9 +66,8 @@ class TransformersEngine:
         for r, i in enumerate(numbers):  # padding stands on the left: a response begins right behind its prompt
             ids[r, width - len(prompts[i]) :], mask[r, width - len(prompts[i]) :] = prompts[i], 1
         limits = [max_new[i] for i in numbers]
-        drawing = _Drawing(
-            uniforms([sampling.first + i for i in numbers], max(limits), sampling.seed), sampling.temperature
-        )
+        uniform = uniforms([sampling.first + i for i in numbers], max(limits), sampling.seed)
+        drawing = _Drawing(uniform, sampling.temperature, sampling.top_p)
         config = GenerationConfig(
             do_sample=False, max_new_tokens=max(limits), eos_token_id=self.stop_ids, pad_token_id=self.stop_ids[0]
         )
@@ -91,12 +90,12 @@ class TransformersEngine:
 class _Drawing(LogitsProcessor):
     """Draws the next token of every row and makes it the only choice. kept: (tokens, log-probs, entropies) of each step."""
 
-    def __init__(self, uniform, temperature):
-        self.uniform, self.temperature, self.kept = uniform, temperature, []
+    def __init__(self, uniform, temperature, top_p):
+        self.uniform, self.temperature, self.top_p, self.kept = uniform, temperature, top_p, []
 
     def __call__(self, input_ids, scores):
         uniform = torch.from_numpy(self.uniform[:, len(self.kept)].copy()).to(scores.device)
-        tokens, logprobs, entropies = draw(scores.float(), self.temperature, uniform, kernels)
+        tokens, logprobs, entropies = draw(scores.float(), self.temperature, uniform, kernels, self.top_p)
         self.kept.append([x.cpu().numpy() for x in (tokens, logprobs, entropies)])
         return torch.full_like(scores, float("-inf")).scatter_(1, tokens[:, None], 0.0)
 

@@ -7,7 +7,7 @@ Operations other than projections are in `model/kernels/decoding.py` and `decodi
 
 Qwen3's norms of q and k stand between projection and rotation; there the attention scale is folded into the norm of q.
 
-Left out: paged cache and continuous batching (use vLLM on a GPU), top-p, penalties.
+Left out: paged cache and continuous batching (use vLLM on a GPU), top-k, penalties.
 """
 
 from contextlib import nullcontext
@@ -228,7 +228,7 @@ class NativeEngine:
         for step in range(steps):
             logits = self._decode(tokens, position, cache)
             drawn = uniform[step].index_select(0, rows)
-            tokens, logp, entropy = draw(logits, sampling.temperature, drawn, self.kernels)
+            tokens, logp, entropy = draw(logits, sampling.temperature, drawn, self.kernels, sampling.top_p)
             kept_tokens[step].index_copy_(0, rows, tokens)
             kept_logp[step].index_copy_(0, rows, logp)
             kept_entropy[step].index_copy_(0, rows, entropy)

@@ -243,6 +243,7 @@ class VllmEngine:
                 [prompts[i] for i in share],
                 [max_new[i] for i in share],
                 sampling.temperature,
+                sampling.top_p,
                 [row_seed(sampling.seed, sampling.first + i) for i in share],
                 self.stop_ids,
             )

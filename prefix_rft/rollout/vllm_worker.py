@@ -84,7 +84,7 @@ class Engine:
             self.asleep = False
         self.llm.reset_prefix_cache()  # keys and values of the old weights
 
-    def generate(self, prompts, max_new, temperature, seeds, stop_ids):
+    def generate(self, prompts, max_new, temperature, top_p, seeds, stop_ids):
         """Completions of rows with at least one token to sample."""
         from vllm import SamplingParams
         from vllm.inputs import TokensPrompt
@@ -94,6 +94,7 @@ class Engine:
         params = [
             SamplingParams(
                 temperature=temperature,
+                top_p=top_p,
                 max_tokens=limit,
                 seed=seed,
                 stop_token_ids=stop_ids,

@@ -127,6 +127,18 @@ def test_the_same_seeds_give_the_same_samples_whatever_else_is_evaluated(world):
     assert [s["response"] for s in samples] != [s["response"] for s in other]
 
 
+def test_top_p_is_recorded_and_narrows_the_samples(world):
+    scores, samples = run(world, "f")
+    narrow, fewer = run(world, "g", top_p=1e-6)
+    whole, same = run(world, "h", top_p=1.0)
+    assert [s["sampling"]["top_p"] for s in (scores, narrow, whole)] == [1.0, 1e-6, 1.0]
+    responses = {}
+    for s in fewer:
+        responses.setdefault((s["split"], s["problem_id"], s["temperature"]), set()).add(s["response"])
+    assert all(len(r) == 1 for r in responses.values())  # nothing but the most likely token
+    assert same == samples != fewer and narrow["evaluation_hash"] != scores["evaluation_hash"]
+
+
 def test_sampling_seed_depends_on_everything_that_it_should():
     import itertools
 

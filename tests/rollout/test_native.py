@@ -10,6 +10,7 @@ from prefix_rft.model.kernels import decoding as kernels_cpu
 from prefix_rft.model.kernels import decoding_torch as kernels_torch
 from prefix_rft.model.kernels.compiled import exp
 from prefix_rft.rollout import Sampling, make_engine, native, vllm
+from prefix_rft.rollout.drawing import draw, nucleus
 from tests.helpers.small import small_model, small_qwen, small_qwen3
 
 MODELS = {
@@ -76,6 +77,62 @@ def test_samples_follow_the_distribution():
     observed = np.append(counts[common], counts[~common].sum())
     expected = np.append(p[common], p[~common].sum()) * 4000
     assert chisquare(observed, expected * observed.sum() / expected.sum()).pvalue > 1e-3
+
+
+def test_nucleus_by_hand():
+    """Probabilities 0.4, 0.1, 0.3, 0.2: which tokens stay, and that they are drawn with their own probabilities."""
+    logits = torch.tensor([[0.4, 0.1, 0.3, 0.2]]).log()
+    for top_p, kept in (
+        (1e-6, [0]),
+        (0.4, [0]),
+        (0.41, [0, 2]),
+        (0.7, [0, 2]),
+        (0.71, [0, 2, 3]),
+        (0.95, [0, 1, 2, 3]),
+    ):
+        p = torch.softmax(nucleus(logits, top_p), -1)[0]
+        expected = torch.zeros(4)
+        expected[kept] = logits.exp()[0, kept] / logits.exp()[0, kept].sum()
+        assert torch.allclose(p, expected, atol=1e-6) and torch.equal(p > 0, expected > 0), top_p
+    equal = torch.zeros(1, 4)  # of equally likely tokens, the first ones
+    assert (torch.softmax(nucleus(equal, 0.5), -1) > 0).tolist() == [[True, True, False, False]]
+
+
+@pytest.mark.parametrize("kernels", [kernels_torch, kernels_cpu], ids=["torch", "compiled"])
+def test_tokens_outside_the_nucleus_are_never_drawn(kernels):
+    """0.4, 0.1, 0.3, 0.2 at top-p 0.7: 4/7 and 3/7, with log-probs and entropy of these two, for the least and the greatest random number
+    too."""
+    uniform = torch.cat([torch.tensor([2.0**-24, 1.0]), torch.linspace(2.0**-24, 1, 7001)])
+    logits = torch.tensor([0.4, 0.1, 0.3, 0.2]).log().expand(len(uniform), -1).contiguous()
+    tokens, logp, entropy = draw(logits, 1.0, uniform, kernels, 0.7)
+    assert tokens[:2].tolist() == [0, 2]
+    assert torch.bincount(tokens[2:], minlength=4).tolist() == pytest.approx([4000, 0, 3000, 0], abs=2)
+    p = torch.tensor([4 / 7, 0, 3 / 7, 0])
+    assert torch.allclose(logp, p[tokens].log(), atol=1e-5)
+    assert torch.allclose(entropy, -(p[p > 0] * p[p > 0].log()).sum(), atol=1e-5)
+    hot, _, _ = draw(logits, 2.0, uniform, kernels, 0.6)  # first the temperature: 0.325, 0.163, 0.282, 0.230
+    assert torch.bincount(hot[2:], minlength=4).tolist() == pytest.approx([7001 * 0.536, 0, 7001 * 0.464, 0], abs=5)
+
+
+def test_responses_stay_in_the_nucleus_of_the_model():
+    """Each token of a response is in the nucleus at its place, computed from the model's own log-probs, and has its log-prob there."""
+    model, rng = small_model(), np.random.default_rng(0)
+    prompts = [rng.integers(2, 32, n).tolist() for n in (1, 4, 9, 30)] * 4
+    out = make_engine("native", model, [1]).generate(prompts, [30] * 16, Sampling(0.6, 3, top_p=0.8))
+    left = 0
+    for prompt, c in zip(prompts, out, strict=True):
+        p = np.exp(reference(model, prompt, c.ids, 0.6))
+        for at, token in enumerate(c.ids):
+            more = p[at][p[at] > p[at, token]].sum()
+            inside = p[at][[p[at][p[at] > q].sum() < 0.8 for q in p[at]]].sum()
+            assert more < 0.8 and c.logprobs[at] == pytest.approx(np.log(p[at, token] / inside), abs=1e-4)
+            left += inside < 0.99
+    assert left > 50  # the nucleus was smaller than all
+    whole = make_engine("native", model, [1]).generate(prompts, [30] * 16, Sampling(0.6, 3))
+    assert [c.ids for c in whole] != [c.ids for c in out]
+    assert [c.ids for c in whole] == [
+        c.ids for c in make_engine("native", model, [1]).generate(prompts, [30] * 16, Sampling(0.6, 3, top_p=1.0))
+    ]
 
 
 def test_greedy_is_the_argmax():

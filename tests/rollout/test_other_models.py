@@ -99,11 +99,12 @@ def test_generate_draws_what_the_native_engine_draws():
     prompts = [rng.integers(2, 32, rng.integers(1, 20)).tolist() for _ in range(20)]
     limits = rng.integers(0, 30, 20).tolist()
     native = NativeEngine(model, [1])
-    for temperature in (0.0, 0.7, 1.0):
-        expected = native.generate(prompts, limits, Sampling(temperature, 5, first=3))
+    for temperature, top_p in ((0.0, 1.0), (0.7, 1.0), (1.0, 1.0), (0.7, 0.8)):
+        sampling = Sampling(temperature, 5, first=3, top_p=top_p)
+        expected = native.generate(prompts, limits, sampling)
         for rows in (3, 64):
             engine = TransformersEngine(model, [1], rows)
-            out = engine.generate(prompts, limits, Sampling(temperature, 5, first=3))
+            out = engine.generate(prompts, limits, sampling)
             assert [c.ids for c in out] == [c.ids for c in expected]
             assert [c.finished for c in out] == [c.finished for c in expected]
         assert engine.generated_tokens == sum(len(c.ids) for c in out)

@@ -90,6 +90,20 @@ def test_log_probs_are_the_models_at_the_temperature(qwen, temperature, capsys):
         print(f"\nmean |vLLM - transformers| at temperature {temperature}: {mean:.2g}")
 
 
+def test_responses_stay_in_the_nucleus(qwen):
+    """Each token is among the most likely ones that have probability 0.8 together, and has its log-prob among them."""
+    model, engine = qwen
+    engine.sync(model)
+    prompts = [[3, 9, 5], [4], [7, 8]] * 4
+    for prompt, c in zip(prompts, engine.generate(prompts, [20] * 12, Sampling(0.6, 3, top_p=0.8)), strict=True):
+        logits = model(torch.tensor([prompt + c.ids])).logits[0, len(prompt) - 1 : -1].detach() / 0.6
+        for p, token, logp in zip(torch.softmax(logits.double(), -1), c.ids, c.logprobs, strict=True):
+            inside = sum(float(q) for q in p if float(p[p > q].sum()) < 0.8)
+            assert float(p[p > p[token]].sum()) < 0.8 and logp == pytest.approx(
+                np.log(float(p[token]) / inside), abs=2e-2
+            )
+
+
 def test_greedy_is_the_argmax(qwen):
     model, engine = qwen
     engine.sync(model)
