@@ -119,6 +119,16 @@ def training_rows(count=40) -> list[dict]:
     return rows
 
 
+def complement_rows(count=12) -> list[dict]:
+    """Further problems; the last of them is a training problem."""
+    rows = []
+    for i in range(count):
+        a, b = 31 + 7 * i, 3 + i
+        asked = f"A train of ${a}$ wagons leaves ${b}$ of them at station {i + 1}. How many wagons does it have then?"
+        rows.append(training_row(asked, str(a - b), solution(f"{a} less {b} is {a - b}.", str(a - b)), i))
+    return [*rows, training_rows(1)[0]]
+
+
 def questions(count, start):
     """(question, answer) of made-up problems."""
     rng = random.Random(start)
@@ -156,7 +166,10 @@ def benchmark_rows(data: Path | None) -> dict:
             for i, (q, a) in enumerate(pairs["aime24"])
         ],
         "aime25": [{"problem": q, "answer": str(a), "id": str(i)} for i, (q, a) in enumerate(pairs["aime25"])],
-        "amc": [{"id": i, "question": q, "answer": str(a), "url": ""} for i, (q, a) in enumerate(pairs["amc"])],
+        "amc": [
+            {"id": i, "problem": q, "answer": float(a) if isinstance(a, int) else str(a), "url": ""}
+            for i, (q, a) in enumerate(pairs["amc"])
+        ],
         "math500": [
             {
                 "problem": q,
@@ -217,6 +230,10 @@ def repositories(data: Path | None = None) -> dict:
             "data/train-00000-of-00001.parquet": parquet(training_rows()),
             "README.md": b"---\n---\n",
         },
+        ("dataset", "Elliott/Openr1-Math-48k-Complement"): {
+            "data/train-00000-of-00001.parquet": parquet(complement_rows()),
+            "README.md": b"---\n---\n",
+        },
         ("dataset", "openai/gsm8k"): {
             "main/train-00000-of-00001.parquet": parquet(gsm),
             "main/test-00000-of-00001.parquet": parquet(gsm),
@@ -224,10 +241,10 @@ def repositories(data: Path | None = None) -> dict:
         },
         ("dataset", "HuggingFaceH4/aime_2024"): {"data/train-00000-of-00001.parquet": parquet(b["aime24"])},
         ("dataset", "math-ai/aime25"): {"test.jsonl": jsonl(b["aime25"])},
-        ("dataset", "math-ai/amc23"): {"test-00000-of-00001.parquet": parquet(b["amc"])},
+        ("dataset", "AI-MO/aimo-validation-amc"): {"data/train-00000-of-00001.parquet": parquet(b["amc"])},
         ("dataset", "HuggingFaceH4/MATH-500"): {"test.jsonl": jsonl(b["math500"])},
         ("dataset", "math-ai/minervamath"): {"test.jsonl": jsonl(b["minerva"])},
-        ("dataset", "math-ai/olympiadbench"): {"test.parquet": parquet(b["olympiad"])},
+        ("dataset", "zwhe99/simplerl-OlympiadBench"): {"test.parquet": parquet(b["olympiad"])},
         ("dataset", "allenai/ai2_arc"): {
             "ARC-Challenge/test-00000-of-00001.parquet": parquet(b["arc_c"]),
             "ARC-Easy/test-00000-of-00001.parquet": parquet(b["arc_c"][:1]),

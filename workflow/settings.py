@@ -200,7 +200,7 @@ def load_settings(config: dict) -> Settings:
         known_runs=[*run_names(folder), *finder.variants],
         bases=base_names(folder),
         demos=list(made),
-        splits=list(task.splits),
+        splits=task.splits_of(data),
         sources=sorted({d.source for d in made.values()} - set(teachers)),
         teachers={name: teacher.model for name, teacher in teachers.items()},
         subsets=subsets,

@@ -67,8 +67,9 @@ def make_data(config_file: Path, out: Path, override=None):
     except UserError as e:
         named = str(e).startswith("key ")  # the task knows its keys, but not their file
         raise UserError(f"{config_file}: {e}" if named else str(e)) from e
-    report = check({split: read_problems(out, split) for split in task.splits})
-    names = [*(f"problems.{s}" for s in task.splits), *(f"raw.{s}" for s in task.sources(config))]
+    splits = task.splits_of(config)
+    report = check({split: read_problems(out, split) for split in splits})
+    names = [*(f"problems.{s}" for s in splits), *(f"raw.{s}" for s in task.sources(config))]
     files = {f"{name}.parquet": sha256(out / f"{name}.parquet") for name in names}
     record = {"task": config.task, "config": config.model_dump(), **report, **(extra or {}), "files": files}
     write_json(out / "data.json", record)

@@ -102,7 +102,7 @@ def check_preset(folder: Path, override=None) -> int:
         place: {name: read(file) for name, file in preset.listed(place).items()} for place, read in loaders.items()
     }
     count = 1 + sum(map(len, found.values()))
-    problems = [*task.splits, *found["setup/subsets"]]
+    problems = [*task.splits_of(task_config), *found["setup/subsets"]]
     setup = (found[f"setup/{kind}"] for kind in ("demos", "teachers", "subsets"))
     refuse_unknown_setup(
         preset, override, task.sources(task_config), Setup([*windows], problems, *setup, next(iter(probes), None))

@@ -58,6 +58,8 @@ def source(name, **changes):
     ("name", "subset", "split", "column", "rows"),
     [
         ("Elliott/Openr1-Math-46k-8192", None, "train", "target", 48),
+        ("Elliott/Openr1-Math-48k-Complement", None, "train", "prompt", 13),
+        ("AI-MO/aimo-validation-amc", None, "train", "problem", 3),
         ("openai/gsm8k", "main", "test", "question", 4),
         ("HuggingFaceH4/aime_2024", None, "train", "problem", 3),
         ("math-ai/aime25", None, "test", "problem", 3),

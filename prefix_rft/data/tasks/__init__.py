@@ -46,7 +46,7 @@ class Task:
 
     name        its module's name
     verifier    "exact" (equal strings, in process), "choice" (a letter) or "math" (math-verify, in killable worker processes)
-    splits      names of the problem files that `make` writes
+    splits      names of the problem files that `make` writes, whatever the configuration (`splits_of`)
     DataConfig  `Section` of `setup/data.yaml`; has a field `task`
     DemosConfig `Section` of `setup/demos/<name>.yaml`
     """
@@ -64,6 +64,10 @@ class Task:
     def template(self) -> Template:
         """The text that `prompt_ids` puts around a prompt. run.json records its hash."""
         raise NotImplementedError
+
+    def splits_of(self, config) -> list[str]:
+        """Names of the problem files that `make` writes with this configuration."""
+        return list(self.splits)
 
     def sources(self, config) -> list[str]:
         """Teachers whose `raw.<source>.parquet` `make` writes with this configuration."""

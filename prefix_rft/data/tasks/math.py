@@ -23,6 +23,7 @@ from ..templates import Template, read_template
 from . import Task
 
 EXAMPLES = 5
+COMPLEMENT = "complement"  # key of the configuration, and split
 
 
 class Decontaminate(Section):
@@ -38,6 +39,11 @@ class DataConfig(Section):
     task: str = opt(..., "math", choices=("math",))
     seed: int = opt(0, "draws the validation split", ge=0)
     source: Source = opt(..., "problems, reference answers and demonstrations")
+    complement: Source | None = opt(
+        None,
+        "further problems, in the same columns, for which there are no demonstrations: data/problems.complement.parquet. What `source`"
+        " has too is left out. unset: none",
+    )
     question: str = opt("prompt", "column of the problem: text, or a list of messages whose last user message counts")
     answer: str = opt("reward_model.ground_truth", "column of the reference answer; a dot leads into a mapping")
     demonstration: str | None = opt("target", "column of the demonstration: text, or messages; null: no demonstrations")
@@ -110,6 +116,9 @@ class Math(Task):
 
     # ------------------------------------------------------------------------------------------------------ problems
 
+    def splits_of(self, config) -> list[str]:
+        return [*self.splits, *([COMPLEMENT] if getattr(config, COMPLEMENT, None) else [])]
+
     def sources(self, config: DataConfig) -> list[str]:
         return [config.teacher] if config.demonstration else []
 
@@ -128,6 +137,9 @@ class Math(Task):
         splits = {split: [] for split in self.splits}
         for i, row in enumerate(rows):
             splits[names.get(i, "train")].append(row)
+        complement = self._complement(config, {r["canonical"] for r in [*rows, *dropped]}, out)
+        if complement:
+            splits[COMPLEMENT] = complement.pop("rows")
         for split, part in splits.items():
             kept = [{k: v for k, v in r.items() if k not in ("response", "hit")} for r in part]
             write_parquet(out / f"problems.{split}.parquet", kept)
@@ -154,6 +166,7 @@ class Math(Task):
             "steps": counts,
             "contaminated": kept_out[:50],
             "not_compared_with": compared,
+            **({COMPLEMENT: complement} if complement else {}),
             "prompt_template": template.text,
             "prompt_template_sha256": template.sha256,
             "prompt_template_file": config.template,
@@ -186,16 +199,32 @@ class Math(Task):
         """Further columns of a problem file."""
         return {}
 
-    def _rows(self, config, fetched):
-        """(complete rows, counts of this step)"""
+    def _complement(self, config, seen, out):
+        """{rows, origin, steps} of the problems of key `complement`, without those in `seen` (canonical forms); None without the key."""
+        if not getattr(config, COMPLEMENT, None):
+            return None
+        fetched = fetch(config.complement, f"key {COMPLEMENT}")
+        bare = config.model_copy(update={"demonstration": None})
+        rows, counts = self._rows(bare, fetched, COMPLEMENT)
+        rows, _, _ = self._clean(bare, rows, out, counts)
+        new = [r for r in rows if r["canonical"] not in seen]
+        counts.append({"step": "not in source", "in": len(rows), "out": len(new), "dropped": []})
+        if not new:
+            raise UserError(f"key {COMPLEMENT!r}: no problem is left ({counts})")
+        return {"rows": new, "origin": fetched.origin, "steps": counts}
+
+    def _rows(self, config, fetched, source="source"):
+        """(complete rows, counts of this step). source: the key that names the data"""
         total = len(fetched.rows) + len(fetched.broken)
+        name = self.name if source == "source" else f"{self.name}-{source}"
         if total == 0:
-            raise UserError(f"key 'source': {fetched.origin.get('path') or fetched.origin['name']} holds no row")
+            raise UserError(f"key {source!r}: {fetched.origin.get('path') or fetched.origin['name']} holds no row")
         for key in ("question", "answer", "demonstration"):
-            name = getattr(config, key)
-            if name and fetched.rows and not any(_has(row, name) for _, row in fetched.rows):
+            wanted = getattr(config, key)
+            if wanted and fetched.rows and not any(_has(row, wanted) for _, row in fetched.rows):
                 known = sorted({k for _, row in fetched.rows[:100] for k in row})
-                raise UserError(f"key {key!r}: column {name!r} is missing; the data have {', '.join(known)}")
+                there = "" if source == "source" else f" in the data of key {source!r}"
+                raise UserError(f"key {key!r}: column {wanted!r} is missing{there}; the data have {', '.join(known)}")
         rows, broken = [], list(fetched.broken)
         for number, row in fetched.rows[: config.limit]:
             try:
@@ -211,7 +240,7 @@ class Math(Task):
             form = self.canonical(question)
             rows.append(
                 {
-                    "id": f"{self.name}-{number - 1:06d}",
+                    "id": f"{name}-{number - 1:06d}",
                     "prompt": question,
                     "answer": answer,
                     "level": "all",
@@ -223,10 +252,10 @@ class Math(Task):
         if len(broken) > config.max_broken * total:
             shown = "; ".join(f"row {n}: {reason}" for n, reason in sorted(broken)[:EXAMPLES])
             raise UserError(
-                f"key 'source': {len(broken)} of {total} rows are broken, more than max_broken = {config.max_broken}: {shown}"
+                f"key {source!r}: {len(broken)} of {total} rows are broken, more than max_broken = {config.max_broken}: {shown}"
             )
         for number, reason in broken:
-            print(f"key 'source': row {number} dropped: {reason}", file=sys.stderr)
+            print(f"key {source!r}: row {number} dropped: {reason}", file=sys.stderr)
         return rows, [
             {
                 "step": "parse",

@@ -11,7 +11,16 @@ from prefix_rft.common.files import read_json, read_parquet, write_json, write_p
 from prefix_rft.data.demonstration_filters import foreign
 from prefix_rft.data.overlap import Index, words
 from prefix_rft.data.subsets import SubsetConfig, choose
-from scripts.local_hub_samples import PLANTED, ROBBED, benchmark_rows, jsonl, tiny_model, training_row, training_rows
+from scripts.local_hub_samples import (
+    PLANTED,
+    ROBBED,
+    benchmark_rows,
+    complement_rows,
+    jsonl,
+    tiny_model,
+    training_row,
+    training_rows,
+)
 from tests.conftest import ROOT
 
 TEMPLATE = str(ROOT / "config/templates/qwen_math.txt")
@@ -106,6 +115,31 @@ def test_problems_with_counts_of_every_step_and_planted_contamination_found(worl
     assert len(train) == 39 and len(validation) == 5
     assert not any(PLANTED in p["prompt"] or p["prompt"] == ROBBED for p in train + validation)
     assert report["prompt_template_sha256"] and report["task"] == "math"
+
+
+def test_the_complement_has_other_problems_and_no_demonstrations(world, capsys):
+    """13 rows, of which one is a training problem and one a benchmark's; its problems are in no other file."""
+    rows = [*complement_rows(), training_row(ROBBED, "5", "no demonstration is read")]
+    (world / "complement.jsonl").write_bytes(jsonl(rows))
+    code, out = make(world, complement={"path": str(world / "complement.jsonl")})
+    assert code == 0
+    report = read_json(out / "data.json")
+    assert counts(report["complement"]["steps"]) == {
+        "parse": (14, 14),
+        "answer can be compared": (14, 14),
+        "deduplicate": (14, 14),
+        "decontaminate": (14, 13),
+        "not in source": (13, 12),
+    }
+    other = read_parquet(out / "problems.complement.parquet")
+    train = [r for s in ("train", "validation") for r in read_parquet(out / f"problems.{s}.parquet")]
+    assert len(other) == 12 and not {r["canonical"] for r in other} & {r["canonical"] for r in train}
+    assert other[0]["id"] == "math-complement-000000" and set(other[0]) == set(train[0])
+    assert not {r["problem_id"] for r in read_parquet(out / "raw.r1.parquet")} & {r["id"] for r in other}
+    assert "problems.complement.parquet" in report["files"] and report["problems"]["complement"] == {"all": 12}
+    (world / "complement.jsonl").write_bytes(jsonl(rows[-2:-1]))
+    assert make(world, complement={"path": str(world / "complement.jsonl")})[0] == 2
+    assert "data.yaml: key 'complement': no problem is left" in capsys.readouterr().err
 
 
 def test_demonstrations_lose_what_they_should_step_by_step(world):
