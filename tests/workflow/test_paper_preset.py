@@ -11,6 +11,7 @@ from prefix_rft.config.preset import Files
 from prefix_rft.config.reading import load, plain, resolve
 from prefix_rft.evaluation.benchmarks import load_benchmarks
 from prefix_rft.evaluation.probe import Probe
+from prefix_rft.evaluation.teach import TeacherConfig
 from prefix_rft.runs.ablations import run_names
 from prefix_rft.runs.load import load_run
 from tests.conftest import run
@@ -59,6 +60,25 @@ def test_runs_have_the_settings_of_the_paper(root):
         assert (base["rope_theta"], base["window"], base["name"]) == (40000, 16384, name)
 
 
+def test_data_are_those_of_the_authors(root):
+    """SFT then RFT has problems of its own, teachers sample at top-p 0.95, and all right demonstrations of Table 2 are kept."""
+    assert load_run(root / "config/paper-7b/sft_then_rft.yaml").train_split == "complement"
+    for preset in ("paper-7b", "paper-1.5b"):
+        find = Files(root / f"config/{preset}").find
+        for name in ("r1_distill", "r1_distill_32b"):
+            teacher = load(TeacherConfig, find(f"setup/teachers/{name}.yaml"))
+            assert (teacher.samples, teacher.temperature, teacher.top_p) == (8, 0.6, 0.95)
+        assert all(
+            "per_prompt" not in resolve(find(f"setup/demos/{n}.yaml")) for n in ("r1_distill_all", "r1_distill_32b")
+        )
+        templates = {
+            resolve(find(f"setup/{n}.yaml"))["template"] for n in ("data", "benchmarks", "pass_at_k", "teachers/own")
+        }
+        assert len(templates) == 1 and load(Probe, find("setup/probe.yaml")).top_p == 0.95
+    relift = load_run(root / "config/paper-7b/relift.yaml")
+    assert (relift.relift.batch, relift.optimizer.grad_clip) == (128, 0.7)
+
+
 @pytest.mark.parametrize("preset", ["paper-1.5b", "paper-llama"])
 def test_presets_share_what_the_paper_shares(root, preset):
     """A run differs from that of paper-7b by its model and its data alone."""
@@ -71,6 +91,7 @@ def test_presets_share_what_the_paper_shares(root, preset):
             changed = {"paper-1.5b": {"coefficient": 0.3}, "paper-llama": {"gate": 2}}[preset]
             assert own["hpt"] == theirs["hpt"] | changed and own["optimizer"]["lr"] == 5e-6
     if preset == "paper-llama":
+        assert load_run(root / f"config/{preset}/sft_then_rft.yaml").train_split == "easy"
         runs = [load_run(root / f"config/{preset}/{name}.yaml") for name in run_names(root / "config" / preset)]
         assert {(r.train_split, r.demos) for r in runs} == {("easy", "easy")}
         assert resolve(Files(root / f"config/{preset}").find("setup/demos/easy.yaml"))["max_tokens"] == 2048
@@ -148,7 +169,7 @@ def test_one_changed_entry_of_the_table_fetches_and_evaluates_that_benchmark_onl
         path = "config/paper-7b/setup/benchmarks.yaml"
         hashes = {name: entry_hash(path, name) for name in NAMES}
         table = yaml.safe_load((copy / "config/benchmarks.yaml").read_text())
-        table["amc"]["problems"] = 83
+        table["amc"]["problems"] = 40
         (copy / "config/benchmarks.yaml").write_text(yaml.safe_dump(table))
         assert [n for n in NAMES if entry_hash(path, n) != hashes[n]] == ["amc"]
         settings = yaml.safe_load((copy / path).read_text())
