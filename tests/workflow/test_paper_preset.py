@@ -224,7 +224,7 @@ SMOKE = {  # targets; files that must be there
         "all figure_3a figure_3b",
         ("figures/figure_3a.pdf", "figures/figure_3b.pdf", "probes/analysis_sft/seed0/probe.json"),
     ),
-    "paper-llama": ("all figure_2", ("figures/figure_2.pdf", "pass_at_k/base/seed0/samples.parquet")),
+    "paper-llama": ("all figure_2", ("figures/figure_2.pdf", "pass_at_k/base/seed0/benchmarks/aime24/samples.parquet")),
 }
 
 
