@@ -86,7 +86,7 @@ def table(cls, prefix=""):
     out = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for key, kind, default, help in describe(cls, prefix):
         shown = "required" if default == "required" else f"`{default}`"
-        out.append(f"| `{key}` | {kind.replace('|', 'or')} | {shown} | {help.replace('|', '/')} |")
+        out.append(f"| `{key}` | {kind.replace('|', 'or')} | {shown} | {help.replace('|', '/').replace('<', '&lt;')} |")
     return out
 
 
