@@ -18,6 +18,7 @@ PAGES = {  # page of the repository -> page of the site
     "CHANGELOG.md": "changelog.md",
     "workflow/README.md": "workflow.md",
 }
+META = {"index.md": {"hide": ["navigation"]}, "glossary.md": {"search": {"boost": 2}}}
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)#\s]+)(?=[)#])")  # the target of a relative link, without its anchor
 LANGUAGES = {
     ".py": "python",
@@ -101,8 +102,7 @@ def on_files(files, config):
 def on_page_markdown(markdown, page, **_):
     """Relative links of the repository become those of the site."""
     here = repository_path(page.file.src_uri)
-    if page.file.src_uri == "index.md":
-        page.meta["hide"] = ["navigation"]
+    page.meta |= META.get(page.file.src_uri, {})
     if here is None:
         return markdown
 
@@ -120,6 +120,13 @@ def on_page_markdown(markdown, page, **_):
 
     # a table right below a comment is one for GitHub, but not here
     return re.sub(r"^(<!-- .* -->)\n", r"\1\n\n", LINK.sub(moved, markdown), flags=re.MULTILINE)
+
+
+def on_page_content(html, **_):
+    """A search finds what the reference says of a function, and not its source text."""
+    return html.replace(
+        '<details class="mkdocstrings-source">', '<details class="mkdocstrings-source" data-search-exclude>'
+    )
 
 
 def repository_path(name):
@@ -147,7 +154,8 @@ def source_page(path):
 def source_text(path):
     text = (ROOT / path).read_text(encoding="utf-8")
     language = LANGUAGES.get(Path(path).suffix, "text")
-    return f'---\nsearch:\n  exclude: true\n---\n\n# {path}\n\n~~~~~~ {{.{language} linenums="1"}}\n{text}~~~~~~\n'
+    head = f"---\nsearch: {{exclude: true}}\nhide: [navigation, toc]\n---\n\n# {path}"
+    return f'{head}\n\n~~~~~~ {{.{language} linenums="1"}}\n{text}~~~~~~\n'
 
 
 def methods_page():
