@@ -37,8 +37,9 @@ STAMPS = $(VENV)/core.stamp $(if $(findstring smollm2,$(PRESET)),$(VENV)/smollm2
 reproduce: $(STAMPS) ## everything of a preset, set-up included: training, tables, claims, figures, report
 	@echo "snakemake --cores $(CORES) --show-failed-logs --rerun-incomplete $(SETTINGS)"
 	@PYTHONPATH=workflow/logger snakemake --logger short --cores $(CORES) --show-failed-logs --rerun-incomplete $(SETTINGS)
-	snakemake --report $(RESULTS)/report.html $(SETTINGS)
-	python -m prefix_rft summary --results $(RESULTS)
+	@snakemake --quiet all --report $(RESULTS)/audit.html $(SETTINGS)
+	@python -m prefix_rft report --preset $(PRESET) --results $(RESULTS) > /dev/null
+	@python -m prefix_rft summary --results $(RESULTS)
 	@test ! -e docs/results/$(PRESET)/main.csv -o $(SMOKE) = true || python -m prefix_rft compare $(RESULTS) docs/results/$(PRESET) --brief || true
 
 plan: $(VENV)/core.stamp ## the jobs that `reproduce` would run for a preset, a line each rule; nothing is run

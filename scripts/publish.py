@@ -95,7 +95,7 @@ def collect(results: Path, out: Path):
             shutil.copy(file, out / folder / file.name)
     records = [read_mapping(path) for path in sorted((results / "runs").glob("*/seed*/run.json"))]
     write_json(out / "runs.json", {f"{r['run']}/seed{r['seed']}": {k: r[k] for k in RUN_KEYS} for r in records})
-    for name in ("data/data.json", "data/demos.report.json", "report.html"):
+    for name in ("data/data.json", "data/demos.report.json", "report.html", "audit.html"):
         if (results / name).exists():
             shutil.copy(results / name, out / Path(name).name)
     models = results / "models"

@@ -8,7 +8,7 @@ from .group import command
 @options.preset(required=False)
 @options.results()
 def cli(preset, results):
-    """Print the main scores, the claims with their verdicts, and the path of the report."""
+    """Print the result in three sentences, a table with a row for each method, and the path of the report."""
     from ..report.summary import print_summary
 
     print_summary(options.results_of(preset, results))

@@ -99,6 +99,7 @@ def provenance(study):
         "code_note": code_note([study]),
         "symptom_note": symptom_note([study]),
         "intervals": {"level": LEVEL},
+        "labels": {m.run: m.label for m in study.members},
         "runs": {
             member.run: {
                 str(seed): {

@@ -49,7 +49,9 @@ def says(message, expected):
 
 def test_the_page_has_ten_errors():
     assert list(SECTIONS) == [str(n) for n in range(1, 11)]
-    assert all([kind for kind, _ in blocks] in (["bash", "output"], ["python", "output"]) for blocks in SECTIONS.values())
+    assert all(
+        [kind for kind, _ in blocks] in (["bash", "output"], ["python", "output"]) for blocks in SECTIONS.values()
+    )
 
 
 @pytest.mark.parametrize("section", [s for s, blocks in SECTIONS.items() if blocks[0][0] == "bash"])

@@ -193,7 +193,7 @@ def test_tables_are_the_same_every_time(made):
     assert before == ((results / "tables" / "main.csv").read_bytes(), (results / "tables" / "claims.md").read_bytes())
 
 
-def test_summary_prints_scores_claims_and_the_report(made, capsys):
+def test_summary_prints_sentences_scores_and_the_report(made, capsys):
     _, results = made
     summary.print_summary(results)
     text = capsys.readouterr().out
@@ -201,7 +201,8 @@ def test_summary_prints_scores_claims_and_the_report(made, capsys):
         rows(results / "tables" / "main.csv"), method="prefix_rft", split="ood", metric="avg@8", temperature="1"
     )
     assert f"{100 * float(score['mean']):.1f} [" in text
-    assert "Prefix-RFT beats LUFFY out of domain" in text and "report.html" in text
+    assert "Prefix-RFT is " in text and "At T = 1 it is " in text and "Out of domain it is " in text
+    assert "corrected for 4 comparisons" in text and "report.html" in text
 
 
 def test_timed_out_verdicts_are_left_out_of_the_mean(tmp_path):

@@ -21,6 +21,10 @@ def job(jobid, rule, **wildcards):
 def test_time_left_by_hand():
     p = short.Progress({"train": 4, "evaluate": 2}, 0.0)
     assert p.time_left(5.0) is None  # nothing has finished
+    q = short.Progress({"data": 1, "train": 4}, 0.0)
+    q.start(job(1, "data"), 0.0)
+    q.finish(1, 2.0)
+    assert q.time_left(2.0) is None  # two seconds of data say nothing of trainings
     p.start(job(1, "train"), 0.0)
     p.start(job(2, "train"), 0.0)
     assert p.finish(1, 60.0)[1] == 60.0
@@ -70,7 +74,9 @@ def test_log_of_a_run(finished_copy):
     done = re.findall(r"^ +(\d+) of (\d+)  (.*)$", text, re.M)
     assert [(n, total) for n, total, _ in done] == [("1", "1")]
     evaluated = done[0][2]
-    assert evaluated.startswith("evaluate rft, seed 0 ") and re.search(r"test \d+ %, ood \d+ % \(avg@\d, T = 0\.6\)", evaluated)
+    assert evaluated.startswith("evaluate rft, seed 0 ") and re.search(
+        r"test \d+ %, ood \d+ % \(avg@\d, T = 0\.6\)", evaluated
+    )
     assert re.search(r"^What running jobs say: tail -f results/\S+/logs/\*\.log$", text, re.M)
     assert not re.search(r"jobid|resources:|SNAKEMAKE|wildcards", text)
     assert "Nothing to be done" in run(f"{LOG} {target}", finished_copy)

@@ -91,9 +91,9 @@ def test_more_seeds_keep_those_that_are_done(finished_copy):
     assert not re.search(r"output: \S*runs/\w+/seed0/run.json", text)
 
 
-def test_report_is_one_file_with_captions(finished_copy):
-    run("snakemake --report report.html", finished_copy)
-    text = (finished_copy / "report.html").read_text()
+def test_audit_trail_is_one_file_with_captions(finished_copy):
+    run("snakemake --report audit.html", finished_copy)
+    text = (finished_copy / "audit.html").read_text()
     assert "Prefix-RFT" in text and "figure 4" in text and "claims and verdicts" in text
     assert not re.search(r"<(?:script|link)[^>]+(?:src|href)=[\"']https?:", text)  # self-contained
 

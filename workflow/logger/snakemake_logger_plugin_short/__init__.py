@@ -46,12 +46,13 @@ class Progress:
         return job, spent
 
     def time_left(self, now: float) -> float | None:
-        """Seconds, None where nothing is known yet. A kind of job of which none has finished counts as the mean of the others.
+        """Seconds; None while most jobs that are left are of kinds of which none has finished. It counts as the mean of the others.
 
         As many jobs are taken to run at once from now on as have so far.
         """
         spent = [s for kind in self.seconds.values() for s in kind]
-        if not spent or now <= self.began:
+        unknown = sum(n for rule, n in self.left.items() if rule not in self.seconds)
+        if not spent or now <= self.began or 2 * unknown > sum(self.left.values()):
             return None
         mean = sum(spent) / len(spent)
         work = sum(n * _mean(self.seconds.get(rule), mean) for rule, n in self.left.items())
