@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from prefix_rft.common.errors import UserError
 from prefix_rft.common.files import atomic_dir, read_mapping, write_json, write_text
 from prefix_rft.config.reading import read_yaml
-from prefix_rft.report.claims import NOT_TESTED
+from prefix_rft.report.claims import NOT_TESTED, RULE
 from prefix_rft.report.figures import PAPER
 from prefix_rft.report.formats import markdown, percent, read_csv
 from prefix_rft.report.paper_tables import Source
@@ -228,13 +228,13 @@ def index_page(source: Source, folder: Path, preset: str, pages: dict[str, str])
         *study_tables(source, folder, MAIN, levels=False),
         "By level: [main.csv](main.csv).",
         "## Claims of the paper",
-        "Paired differences in percentage points. Holds: the 95 % interval lies above 0. Does not hold: below 0. Undecided: it contains 0.",
+        f"Paired differences in percentage points. {RULE[0].upper()}{RULE[1:]}.",
         claim_table(folder),
         f"All claims, the critics' too: {', '.join(claims)}.",
-        "## Studies",
-        "\n".join(f"* [{name}]({name}.md): {title}" for name, title in pages.items()),
-        "## Figures",
     ]
+    if pages:
+        page += ["## Studies", "\n".join(f"* [{name}]({name}.md): {title}" for name, title in pages.items())]
+    page.append("## Figures")
     for name in INDEX_FIGURES:
         page += figure(folder, name, preset)
     if (folder / "tables/lr_grid.csv").exists():

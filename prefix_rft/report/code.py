@@ -39,16 +39,17 @@ def code_note(studies) -> str:
 
 def symptom_note(studies) -> str:
     """A sentence for below a table or figure of these studies; empty where no run had a warning."""
-    parts = {}
+    found = {}
     for study in studies:
         for member in study.trained():
             for seed in member.seeds:
                 for warning in (member.meta[seed]["run"] or {}).get("warnings", ()):
-                    spans = ", ".join(f"{first} to {last}" for first, last in warning["steps"])
-                    parts[member.run, seed, warning["symptom"]] = (
-                        f"{member.label} (seed {seed}): {warning['symptom']} in steps {spans}"
-                    )
-    return f"Warnings of trainings (run.json says what to change): {'; '.join(parts.values())}." if parts else ""
+                    found.setdefault((member.label, warning["symptom"]), {})[seed] = None
+    parts = [
+        f"{label} (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, sorted(seeds)))}): {symptom}"
+        for (label, symptom), seeds in found.items()
+    ]
+    return f"Warnings of trainings (run.json says when, and what to change): {'; '.join(parts)}." if parts else ""
 
 
 def note_of(context) -> str:

@@ -56,10 +56,25 @@ def test_learning_rates_are_those_that_validation_chose(root):
         )
 
 
+COMMITTED = ("tiny", "extension")  # presets with results in docs/results
+
+
 def anchors(page):
     """Anchors of a page's headings, as GitHub makes them."""
     heads = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in heads}
+
+
+def test_learning_rates_of_tiny_are_those_of_the_plan(root):
+    """The best mean over seeds of the committed grid; the lowest rate in case of a tie (docs/analysis_plan.md)."""
+    scores = {}
+    for r in read_csv(root / "docs/results/tiny/lr_grid.csv"):
+        scores.setdefault(r["method"], {}).setdefault(float(r["lr"]), []).append(float(r["score"]))
+    assert set(scores) == {"sft", "rft", "sft_then_rft", "luffy", "prefix_rft"}
+    for method, rates in scores.items():
+        assert rates.keys() >= {0.00025, 0.0005, 0.001} and {len(s) for s in rates.values()} == {3}
+        best = max(sorted(rates), key=lambda rate: sum(rates[rate]))
+        assert load_run(root / f"config/tiny/{method}.yaml").optimizer.lr == pytest.approx(best), method
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -89,7 +104,7 @@ def test_numbers_of_the_readme_are_those_of_the_tables(root):
     }
     rows = {
         (r["method"], r["split"], r["metric"], r["temperature"]): float(r["mean"])
-        for r in read_csv(root / "docs/results/extension/main.csv")
+        for r in read_csv(root / "docs/results/tiny/main.csv")
     }
     for name, run in runs.items():
         expected = [f"{100 * rows[run, 'test', m, t]:.1f}" for m in ("avg@8", "pass@8") for t in ("0.6", "1")]
@@ -103,11 +118,13 @@ def test_committed_results_are_small(root):
     files = [p for p in (root / "docs/results").rglob("*") if p.is_file()]
     lines = sum(len(p.read_bytes().splitlines()) for p in files if p.suffix != ".png")
     assert lines <= 5000 and sum(p.stat().st_size for p in files) <= 2.5 * 2**20
-    assert len((root / "docs/results/extension/README.md").read_text().splitlines()) <= 150
+    for preset in COMMITTED:
+        assert len((root / f"docs/results/{preset}/README.md").read_text().splitlines()) <= 150
 
 
-def test_committed_tables_are_those_of_the_manifest(root):
-    folder = root / "docs/results/extension"
+@pytest.mark.parametrize("preset", COMMITTED)
+def test_committed_tables_are_those_of_the_manifest(root, preset):
+    folder = root / "docs/results" / preset
     files = read_json(folder / "manifest.json")["files"]
     for path in folder.glob("*.csv"):
         assert sha256(path) == files[f"tables/{path.name}"], path.name
@@ -115,9 +132,10 @@ def test_committed_tables_are_those_of_the_manifest(root):
         assert f"figures/{path.name}" in files, path.name
 
 
-def test_no_table_is_committed_twice(root):
+@pytest.mark.parametrize("preset", COMMITTED)
+def test_no_table_is_committed_twice(root, preset):
     seen = {}
-    for path in sorted((root / "docs/results/extension").glob("*.md")):
+    for path in sorted((root / "docs/results" / preset).glob("*.md")):
         for table in re.findall(r"(?:^\|.*\n)+", path.read_text(), re.MULTILINE):
             assert table not in seen, f"{path.name} and {seen[table]}"
             seen[table] = path.name

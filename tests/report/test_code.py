@@ -84,7 +84,8 @@ def test_tables_name_the_warnings_of_a_training(made):
     preset, results = made
     assert symptom_note([load_study(preset, results)]) == ""
     warning = {"symptom": "responses cut off", "steps": [[0, 2], [5, 9]], "advice": "raise rollout.max_response"}
-    edit_record(results, "luffy", 1, warnings=[warning])
+    for seed in (0, 1):
+        edit_record(results, "luffy", seed, warnings=[warning])
     command(preset, results, "tables", results / "tables")
     command(preset, results, "paper-table", "table_1", results / "tables/table_1.csv")
     for name in ("main", "table_1"):
@@ -92,6 +93,6 @@ def test_tables_name_the_warnings_of_a_training(made):
             (results / f"tables/{name}.md")
             .read_text()
             .endswith(
-                "Warnings of trainings (run.json says what to change): LUFFY (seed 1): responses cut off in steps 0 to 2, 5 to 9.\n"
+                "Warnings of trainings (run.json says when, and what to change): LUFFY (seeds 0, 1): responses cut off.\n"
             )
         )

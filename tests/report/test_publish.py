@@ -12,7 +12,7 @@ from scripts import publish, results_archive
 from scripts.results_archive import check, files_of, manifest_of, pack, unpack
 from tests.conftest import ROOT, run
 
-COMMITTED = ROOT / "docs/results/extension"
+COMMITTED = ROOT / "docs/results/tiny"
 
 
 @pytest.fixture
@@ -109,7 +109,9 @@ def form(folder):
     first cells of its tables."""
     columns = [(folder / name).read_text().splitlines()[0] for name in ("main.csv", "claims.csv")]
     page = re.sub(r"@\d+", "@k", (folder / "README.md").read_text())
-    headings = re.findall(r"^## .*", page, re.MULTILINE)
+    headings = [
+        h for h in re.findall(r"^## .*", page, re.MULTILINE) if h != "## Studies"
+    ]  # a smoke run of the main comparison has none
     heads = [re.sub(r" +", " ", line) for line in re.findall(r"^(\|.*)\n\|:-", page, re.MULTILINE)]
     return (
         columns,
