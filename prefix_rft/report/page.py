@@ -18,6 +18,7 @@ from .compare import read_results, sentence
 from .formats import markdown
 from .headline import read_headline, score_table, sentences
 
+DOTS, CSS_PIXELS = 300, 135  # per inch of a figure: in its file, and on the page
 STYLE = Path(__file__).with_name("page.css")
 QUESTION = (
     "Prefix-RFT (arXiv 2507.01679) mixes imitation and reinforcement: in each group of rollouts one continues a prefix of a"
@@ -146,9 +147,13 @@ def figures(s: Sources) -> str:
     for name, title in FIGURES.items():
         file = s.results / "figures" / f"{name}.png"
         if file.exists():
-            data = base64.b64encode(file.read_bytes()).decode()
+            png = file.read_bytes()
+            width = round(
+                int.from_bytes(png[16:20], "big") * CSS_PIXELS / DOTS
+            )  # so that all figures have letters of one size
+            data = base64.b64encode(png).decode()
             text += (
-                f'<figure><h3>{html.escape(title)}</h3><img alt="{html.escape(title)}" src="data:image/png;base64,{data}">'
+                f'<figure><h3>{html.escape(title)}</h3><img width="{width}" alt="{html.escape(title)}" src="data:image/png;base64,{data}">'
                 f"<figcaption>{html.escape(caption(s.captions / f'{name}.rst'))}</figcaption></figure>\n"
             )
     return text
