@@ -6,10 +6,12 @@ Both come from the tables main.csv, paired.csv and main.runs.json; nothing is co
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..common.files import read_json
+from ..common.errors import UserError
+from ..common.files import read_mapping
 from .claims import verdict
 from .formats import markdown, percent, read_csv
 from .outcome import standing
+from .tables import PAIRED_FIELDS, SCORE_FIELDS
 
 WORDS = {
     "better": "better than",
@@ -51,7 +53,9 @@ class Headline:
 
 def read_headline(tables: Path) -> Headline:
     """Raises `UserError` where a table is missing."""
-    whole = [r for r in read_csv(tables / "main.csv") if "/" not in r["split"]]
+    whole = [r for r in read_csv(tables / "main.csv", SCORE_FIELDS) if "/" not in r["split"]]
+    if not whole:
+        raise UserError(f"{tables / 'main.csv'}: has no rows; make it again with the command `tables`")
     scores = {
         (r["method"], r["split"], r["metric"], float(r["temperature"])): tuple(
             float(r[k]) for k in ("mean", "ci_low", "ci_high")
@@ -62,10 +66,10 @@ def read_headline(tables: Path) -> Headline:
         r
         | {k: float(r[k]) for k in ("temperature", "difference", "ci_low", "ci_high")}
         | {"p_holm": float(r["p_holm"]) if r["p_holm"] else None}
-        for r in read_csv(tables / "paired.csv")
+        for r in read_csv(tables / "paired.csv", PAIRED_FIELDS)
         if "/" not in r["split"]
     ]
-    labels = read_json(tables / "main.runs.json").get("labels", {})
+    labels = read_mapping(tables / "main.runs.json").get("labels", {})
     return Headline(labels, scores, pairs, max(int(r["n_seeds"]) for r in whole))
 
 
@@ -92,7 +96,7 @@ def sentences(h: Headline) -> list[str]:
     first, split, metric = judged[0]["temperature"], judged[0]["split"], judged[0]["metric"]
     outcome = [(r, standing(r["difference"], r["p_holm"], r["ci_low"], r["ci_high"])) for r in judged]
     found = [
-        f"{ours} is {_grouped(h, outcome)} ({metric} at T = {first:g}, {_seeds(h.seeds)}, corrected for {len(judged)} comparisons)."
+        f"{ours} is {_grouped(h, outcome)} ({metric} at T = {first:g}, {seeds_of(h.seeds)}, corrected for {len(judged)} comparisons)."
     ]
     rest = [r for r in h.pairs if r["metric"] == metric and r["rival_kind"] != "base"]
     for text, rows in (
@@ -127,5 +131,5 @@ def _and(words: list[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def _seeds(n: int) -> str:
+def seeds_of(n: int) -> str:
     return f"{n} seed{'s' * (n > 1)}"

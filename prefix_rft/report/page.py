@@ -16,7 +16,7 @@ from ..config.preset import preset_values
 from .claims import RULE
 from .compare import read_results, sentence
 from .formats import markdown
-from .headline import read_headline, score_table, sentences
+from .headline import read_headline, score_table, seeds_of, sentences
 
 DOTS, CSS_PIXELS = 300, 135  # per inch of a figure: in its file, and on the page
 STYLE = Path(__file__).with_name("page.css")
@@ -131,7 +131,7 @@ def result(s: Sources) -> str:
     said = "".join(f"<li>{html.escape(text)}</li>" for text in sentences(headline))
     text = f"<ul class='verdicts'>{said}</ul>\n" if said else ""
     text += wide(score_table(headline))
-    text += f'<p class="caption">Right answers in %, mean of {headline.seeds} seeds, with 95 % intervals. {html.escape(RULE)}.</p>\n'
+    text += f'<p class="caption">Right answers in %, mean of {seeds_of(headline.seeds)}, with 95 % intervals. {html.escape(RULE)}.</p>\n'
     return text + agreement(s)
 
 

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from prefix_rft.common.errors import UserError
 from prefix_rft.common.files import read_json, write_json
 from prefix_rft.report import headline, page, tables
 from prefix_rft.report.figures import make_figure
@@ -86,3 +87,20 @@ def test_text_of_problems_is_escaped(made, tmp_path):
     text = page.make_page(sources(preset, results)).read_text()
     assert "<b>" not in text.split("</style>")[1]
     write_json(results / "tables/main.runs.json", record)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("main.csv", "", "main.csv: has no rows; make it again with the command `tables`"),
+        ("paired.csv", "p_holm", "paired.csv: column 'p_holm' is missing"),
+    ],
+)
+def test_tables_that_cannot_be_summed_up_end_in_one_line(made, tmp_path, name, text, expected):
+    """Tables without rows, and those of an earlier version without the corrected p-value."""
+    shutil.copytree(made[1] / "tables", tmp_path / "tables")
+    file = tmp_path / "tables" / name
+    head, *rows = file.read_text().splitlines()
+    file.write_text("\n".join([head.replace(text, "old"), *rows] if text else [head]) + "\n")
+    with pytest.raises(UserError, match=re.escape(expected)):
+        headline.read_headline(tmp_path / "tables")
