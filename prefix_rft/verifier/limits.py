@@ -25,7 +25,7 @@ _REFUSED = [  # (pattern, reason)
     (r"(?:\|[^|]*){25}", "more than 24 bars"),
     (r"\^\s*\{?\s*[-+]?\s*\(?\d{7,}", "an exponent of more than 6 digits"),
     (
-        r"\d{6,}[\s)}\]]*!|\\Gamma\s*(?:\\left\s*)?[\s({]*\d{6,}|\d\s*\^\s*\{?\s*\d+[\s})]*!|!\s*\)\s*!",
+        r"(?<!\d)\d{6,}[\s)}\]]*!|\\Gamma\s*(?:\\left\s*)?[\s({]*\d{6,}|\d\s*\^\s*\{?\s*\d+[\s})]*!|!\s*\)\s*!",
         "the factorial of a number of more than 5 digits",
     ),
     (r"\\[dt]?binom\s*\{[^{}]*(?:\d{5}|\^)", "a binomial coefficient of a number of more than 4 digits"),
