@@ -19,7 +19,7 @@ def job(jobid, rule, **wildcards):
 
 
 def test_time_left_by_hand():
-    p = short.Progress({"train": 4, "evaluate": 2}, 0.0)
+    p = short.Progress({"train": 5, "evaluate": 1}, 0.0)
     assert p.time_left(5.0) is None  # nothing has finished
     q = short.Progress({"data": 1, "train": 4}, 0.0)
     q.start(job(1, "data"), 0.0)
@@ -29,13 +29,13 @@ def test_time_left_by_hand():
     p.start(job(2, "train"), 0.0)
     assert p.finish(1, 60.0)[1] == 60.0
     p.finish(2, 60.0)
-    # two of 60 s, two evaluations that count as long: 240 s of work, two at once
+    # three of 60 s, an evaluation that counts as long: 240 s of work, two at once
     assert p.time_left(60.0) == pytest.approx(120.0)
     p.start(job(3, "train"), 60.0)
     p.start(job(4, "evaluate"), 60.0)
     p.finish(4, 70.0)
-    # left: a train of which 10 s are done (50 s), a whole one (60 s), an evaluation (10 s); still two at once
-    assert p.time_left(70.0) == pytest.approx((50 + 60 + 10) / 2)
+    # left: a training of which 10 s are done (50 s) and two whole ones (60 s each); still two at once
+    assert p.time_left(70.0) == pytest.approx((50 + 60 + 60) / 2)
 
 
 @pytest.mark.parametrize(

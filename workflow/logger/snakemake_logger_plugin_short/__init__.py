@@ -19,6 +19,7 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 LAST = 10  # steps whose mean is a training's reward
+FREQUENT = 5  # a kind of job is frequent if every fifth job or more is of this kind
 WIDTH = 120  # of a line of the plan, about
 NOTHING = "Nothing to be done"
 ERRORS = (LogEvent.JOB_ERROR, LogEvent.GROUP_ERROR, LogEvent.ERROR)
@@ -46,13 +47,13 @@ class Progress:
         return job, spent
 
     def time_left(self, now: float) -> float | None:
-        """Seconds; None while most jobs that are left are of kinds of which none has finished. It counts as the mean of the others.
+        """Seconds; None until a job of every frequent kind has finished. Any other kind counts as the mean of those that have.
 
         As many jobs are taken to run at once from now on as have so far.
         """
         spent = [s for kind in self.seconds.values() for s in kind]
-        unknown = sum(n for rule, n in self.left.items() if rule not in self.seconds)
-        if not spent or now <= self.began or 2 * unknown > sum(self.left.values()):
+        frequent = {rule for rule, n in self.left.items() if n * FREQUENT >= self.total}
+        if not spent or now <= self.began or frequent - self.seconds.keys():
             return None
         mean = sum(spent) / len(spent)
         work = sum(n * _mean(self.seconds.get(rule), mean) for rule, n in self.left.items())
