@@ -6,7 +6,7 @@
     memory    peak memory and time of an update against the packed tokens of a micro-batch, beside a padded batch in transformers
     plan      time of `snakemake -n` against the number of jobs
     verifier  verdicts a second against worker processes
-    figures   draws docs/results/performance.png from the JSON
+    figures   draws docs/results/performance.png and writes the table of docs/performance.md from the JSON
 
 Each section is measured in processes of its own and written to docs/results/performance.json as it ends; sections that stand there are
 measured again only if they are named. Models have random weights and responses run to their limit: speed does not depend on what is said.
@@ -26,7 +26,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-FILE = ROOT / "docs/results/performance.json"
+FILE, PAGE = ROOT / "docs/results/performance.json", ROOT / "docs/performance.md"
 DATA, BASE = ROOT / "results/tiny/data", ROOT / "results/tiny/models/base/seed0"
 # width, layers, heads, kv heads, MLP, vocabulary; the last is SmolLM2-135M's shape
 SHAPES = {
@@ -209,8 +209,28 @@ def verifier():
 MEASURED = {f.__name__: f for f in (sizes, rows, lengths, memory, plan, verifier)}
 
 
+def table(found):
+    """The measured rates in Markdown, between the marks of the page."""
+    head = "| model | rows x tokens | ours, tokens/s | generate, tokens/s | ratio | times the arithmetic limit | RL step beside TRL |"
+    lines = [head, "|---|---:|---:|---:|---:|---:|---:|"]
+    for row in (*found["sizes"], *found["rows"], *found["lengths"]):
+        rollout, step, shape = row["rollout"], row.get("step"), row["shape"]
+        cells = [row["model"], f"{shape['rows']} x {shape['new_tokens']}"]
+        cells += [f"{rollout[f'{side}_tokens_per_second']:,.0f}" for side in ("ours", "their")]
+        cells += [
+            f"{rollout['ratio']:.2f}",
+            f"{rollout['ours_times_the_limit']:.2f}",
+            f"{step['ratio']:.2f}" if step else "",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    before, _, rest = PAGE.read_text().partition("<!-- table -->")
+    after = rest.partition("<!-- end -->")[2]
+    return "\n".join([before + "<!-- table -->", *lines, "<!-- end -->" + after])
+
+
 def figures():
-    """docs/results/performance.png"""
+    """docs/results/performance.png and the page's table."""
+    from prefix_rft.common.files import atomic_path, write_text
     from prefix_rft.report.figures.style import BLUE, GREY, ORANGE, plt
 
     found = json.loads(FILE.read_text())
@@ -279,7 +299,9 @@ def figures():
     axes[1, 2].set(
         title="Verifier (dotted: cores here)", xlabel="worker processes", ylabel="verdicts a second", ylim=(0, None)
     )
-    figure.savefig(FILE.with_suffix(".png"), dpi=130)
+    with atomic_path(FILE.with_suffix(".png")) as path:
+        figure.savefig(path, dpi=130, format="png")
+    write_text(PAGE, table(found))
 
 
 def main():
