@@ -47,7 +47,7 @@ def test_every_target_asks_for_files_of_its_preset(in_root, preset, smoke):
     plan = plan_of(preset, smoke=smoke)
     studies = {f"study_{name}" for name in plan.settings.studies}
     assert {"figure_1", "figure_4", "run_rft"} | studies <= set(plan.targets)
-    assert preset == "extension" or "study_controls" in studies
+    assert preset in ("extension", "smollm2-two-cores") or "study_controls" in studies
     for target in plan.targets:
         files = plan.target_files(target)
         assert files and all(f.startswith(f"{plan.results}/") for f in files), target
