@@ -82,7 +82,7 @@ def test_saved_folder_is_an_ordinary_trainable_model(folder):
     ]
     prompt = tokenizer.decode(get_task("gsm").prompt_ids(tokenizer, "How many?"))
     assert prompt.endswith("starts with ####.<|im_end|>\n<|im_start|>assistant\n") and "How many?" in prompt
-    # task gym has the chat template as a file: without its system message the model solves half as many problems
+    # task gym has the chat template as a file; without its system message the model stops and solves less often
     assert tokenizer.decode(get_task("gym").prompt_ids(tokenizer, "How many?")) == prompt
 
 

@@ -1,4 +1,4 @@
-"""Presets smollm2-gsm and smollm2-two-cores in their smoke configuration, from the packaged model to tables and figures, through the command line.
+"""The presets of SmolLM2 in their smoke configuration, from the packaged model to tables and figures, through the command line.
 
 Minutes on two cores, several GB on disk while it runs: marked slow.
 """
@@ -39,7 +39,7 @@ def test_every_rule_of_the_graph_ran_on_a_real_model(results):
         # wrong worked solutions were dropped
         assert steps["consistent"]["in"] > steps["consistent"]["out"] == steps["length"]["in"]
     else:
-        assert {s["in"] for s in demos["steps"]} == {s["out"] for s in demos["steps"]}  # every one is right and short enough
+        assert all(s["in"] == s["out"] for s in demos["steps"])  # every one is right and short enough
     base = json.loads((results / "models/base/base.json").read_text())
     assert "Paris" in base["check"]["answer"]
     for row in read_parquet(results / "data/demos.worked.parquet"):
