@@ -65,7 +65,7 @@ SECTIONS = [
     ("Evaluation: `setup/evaluation.yaml`, `setup/validation.yaml`, `setup/pass_at_k.yaml`", Evaluation),
     ("Snapshots: `setup/probe.yaml`", Probe),
     ("Data of task `registers`: `setup/data.yaml` of preset tiny", registers.DataConfig),
-    ("Data of task `gym`: `setup/data.yaml` of a preset of your own", gym.DataConfig),
+    ("Data of task `gym`: `setup/data.yaml` of preset smollm2-two-cores", gym.DataConfig),
     ("Your own data, task `own`: `setup/data.yaml` ([own_data.md](own_data.md))", own.DataConfig),
     ("Data of task `math`: `setup/data.yaml` of the paper presets", math.DataConfig),
     (
