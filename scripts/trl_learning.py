@@ -126,19 +126,24 @@ def draw(found, path):
     from matplotlib import pyplot as plt
 
     with style.sheet():
-        figure, axis = plt.subplots(figsize=(style.SINGLE, 2.4))
+        figure, axis = plt.subplots(figsize=(style.WIDTH, 2.8))
+        last = {}
         for name, label, color, dash in (
-            ("ours", "this repository's trainer", style.VERMILION, "-"),
-            ("trl", "PrefixGRPOTrainer (TRL)", style.BLUE, (0, (5, 1))),
+            ("ours", "This repository's trainer", style.VERMILION, "-"),
+            ("trl", "PrefixGRPOTrainer (TRL)", style.BLACK, (0, (5, 1))),
         ):
             curves = [seed[name] for seed in found["seeds"].values()]
+            last[label] = np.mean([np.mean(c[-max(1, len(c) // 10) :]) for c in curves])
             smooth = [style.smooth(c, min(WINDOW, len(c)))[0] for c in curves]
             for curve in smooth:
                 axis.plot(curve, color=color, linewidth=0.5, alpha=0.5)
             common = min(map(len, smooth))  # of a run that was stopped
             axis.plot(np.mean([c[:common] for c in smooth], axis=0), color=color, linestyle=dash, label=label)
-        axis.set(xlabel="step", ylabel=f"reward of plain rollouts\n(mean over {WINDOW} steps)", ylim=(0, None))
-        axis.legend(loc="lower right")
+        axis.set(xlabel="Step of reinforcement learning", ylabel="Reward of plain rollouts\n(share right)", ylim=(0, 1))
+        said = ", ".join(f"{label} {style.points(end)} %" for label, end in last.items())
+        style.head(figure, f"Plain rollouts right over the last tenth: {said}", *axis.get_legend_handles_labels())
+        thick = f"Thick: mean of {len(found['seeds'])} seeds; thin: the seeds; moving means over {WINDOW} steps."
+        style.caption(figure, thick)
         with atomic_path(path) as temporary:
             figure.savefig(temporary, format="png", dpi=300)
         plt.close(figure)

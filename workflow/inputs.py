@@ -440,9 +440,9 @@ class Plan:
             return [f"{self.results}/tables/lr_grid.csv"]
         if figure == "regimes":
             shown = [name for name, study in s.studies.items() if study.get("regime", True)]
-            return [self.table(study, "paired", "csv") for study in ["main", *shown]]
+            return [self.table(study, kind, "csv") for study in ["main", *shown] for kind in ("paired", "scores")]
         if figure == "comparison":
-            return [self.table("main", "scores", "csv"), *self.study_inputs("main")]
+            return [*(self.table("main", kind, "csv") for kind in ("scores", "paired")), *self.study_inputs("main")]
         return self.study_inputs("main")
 
     def table_inputs(self, table: str) -> list[str]:

@@ -66,7 +66,7 @@ class Entry:
     @property
     def full_label(self):
         """The label with the series, for tables."""
-        if self.series is None or self.series == self.label:
+        if self.series is None or self.label.startswith(str(self.series)):
             return self.label
         return f"{self.series}, {self.label}" if self.named else f"{self.series} at {self.label}"
 

@@ -8,9 +8,10 @@ import pytest
 from prefix_rft.common.errors import UserError
 from prefix_rft.common.files import read_jsonl, write_jsonl
 from prefix_rft.report import figures
-from prefix_rft.report.figures import style
+from prefix_rft.report.figures import comparison, curves, regimes, style
 from prefix_rft.report.figures.figure_3b import smoothed
-from tests.helpers import synthetic
+from prefix_rft.report.study import KINDS, Member
+from tests.helpers import pictures, synthetic
 from tests.helpers.commands import call
 
 # tests/runs/test_ablations.py and tests/report/test_paper.py draw the others
@@ -47,6 +48,7 @@ def test_every_figure_is_drawn_without_a_warning(made, name, recwarn):
     assert rows
     assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
     assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    pictures.check(pictures.picture(name, *made)[0])
     assert not [
         w for w in recwarn if issubclass(w.category, UserWarning | RuntimeWarning)
     ]  # clipped or empty layouts warn
@@ -118,18 +120,111 @@ def test_missing_input_is_one_line(tmp_path, name, message):
     assert "\n" not in str(caught.value)
 
 
-def test_methods_keep_their_colour_and_no_two_runs_share_one():
-    from prefix_rft.report.study import KINDS, Member
+def members(*kinds):
+    return [Member(f"{k}{i}", k, k, None, None, []) for i, k in enumerate(kinds)]
 
-    def members(*kinds):
-        return [Member(f"{k}{i}", k, k, None, None, []) for i, k in enumerate(kinds)]
 
+def test_methods_keep_their_look_and_no_two_runs_share_a_colour():
     first = style.looks(members("base", "sft", "prefix_rft"))
-    second = style.looks(members("rft", "prefix_rft", "prefix_rft", "new_method"))
+    second = style.looks(members("rft", "prefix_rft", "prefix_rft", "new_method", "newer_method"))
     assert first["prefix_rft2"] == second["prefix_rft1"]
-    assert len({v["color"] for v in second.values()}) == 4
+    assert len({v["color"] for v in second.values()}) == 5
     everything = style.looks(members(*KINDS)).values()
     assert len({v["color"] for v in everything}) == len({v["marker"] for v in everything}) == len(KINDS)
+
+
+@pytest.mark.parametrize("kind", ["prefix_rft", "rft", "sft"])
+def test_a_variant_has_a_shade_of_its_method_and_no_other_method_s_colour(kind):
+    own, *variants = style.looks(members(*[kind] * 7)).values()
+    others = {look[0].lower() for look in style.LOOKS.values()}
+    assert len({v["color"] for v in variants}) == 6
+    for v in variants:
+        assert v["marker"] == own["marker"] and v["color"].lower() not in others
+
+
+def test_points_of_one_seed_are_exactly_at_their_rate(made, tmp_path):
+    preset, results = made
+    (tmp_path / "tables").mkdir()
+    rates = {"sft": (1e-4, 1e-3, 4e-3), "rft": (1e-4, 1e-3), "prefix_rft": (1e-4, 1e-3)}
+    grid = ["method,lr,score,seed", *(f"{m},{v},{0.2 + 0.1 * i},0" for m, x in rates.items() for i, v in enumerate(x))]
+    (tmp_path / "tables/lr_grid.csv").write_text("\n".join(grid) + "\n")
+    figure, rows = pictures.picture("lr_sensitivity", preset, tmp_path)
+    assert pictures.title(figure) == "Learning rates by validation: best from 0.001 (RFT) to 0.004 (SFT)"
+    assert any(text.startswith("1 seed.") for text in pictures.words(figure))
+    for axis, x in zip(figure.axes, rates.values(), strict=True):
+        points = [line for line in axis.lines if line.get_marker() not in ("None", "o") or len(line.get_xdata()) > 1]
+        (own,) = [line for line in points if line.get_color() != style.PALE]
+        assert tuple(own.get_xdata()) == x and own.get_ydata() == pytest.approx([20 + 10 * i for i in range(len(x))])
+        (ring,) = [line for line in axis.lines if line.get_markerfacecolor() == "none"]
+        assert ring.get_xdata()[0] == x[-1]
+
+
+def test_the_words_of_a_difference():
+    assert style.versus("A", "B", -0.42, -0.56, -0.29) == "A below B by 42 points [29, 56]"
+    assert style.versus("A", "B", 0.055, 0.01, 0.1, 0.01) == "A above B by 5.5 points [1.0, 10]"
+    assert style.versus("A", "B", -0.1, -0.3, 0.1) == "A and B not told apart (-10 points [-30, 10])"
+    assert style.versus("A", "B", 0.1, 0.01, 0.2, 0.3).startswith("A and B not told apart")  # corrected by Holm
+
+
+def paired(rival, kind, difference, low, high, p, temperature="0.6"):
+    row = dict(method="ours", rival=rival, rival_kind=kind, split="test", metric="avg@8", temperature=temperature)
+    return row | dict(difference=difference, ci_low=low, ci_high=high, p_holm=p)
+
+
+def test_the_title_of_the_comparison_is_the_judged_outcome():
+    labels = {"ours": "Prefix-RFT", "rft": "RFT", "both": "SFT then RFT", "sft": "SFT"}
+    pairs = [
+        paired("sft", "sft", "0.9", "0.8", "1.0", "0.001"),
+        paired("rft", "rft", "-0.42", "-0.56", "-0.29", "0.001"),
+        paired("rft", "rft", "0.5", "0.4", "0.6", "", "1.0"),
+        paired("both", "sft_then_rft", "-0.1", "-0.3", "0.1", "0.4"),
+    ]
+    said = "Prefix-RFT below RFT by 42 points [29, 56]"
+    said += "; Prefix-RFT and SFT then RFT not told apart (-10 points [-30, 10]) (avg@8, T = 0.6)"
+    assert comparison.finding(pairs, labels) == said
+    assert comparison.finding([], labels) == "Scores by method"
+
+
+def test_the_title_of_regimes_counts_the_decided():
+    rft = [(0.3, 0.1, 0.5), (-0.3, -0.5, -0.1), (0.0, -0.1, 0.1), None]
+    said = "Prefix-RFT above RFT in 1 of 3 regimes (below in 1); above SFT then RFT in 0 of 1 regimes (below in 1)"
+    assert regimes.finding({"rft": rft, "sft_then_rft": [(-0.2, -0.3, -0.1)], "sft": rft}) == said
+
+
+def test_a_panel_where_nobody_or_everybody_is_right_is_left_out_and_named():
+    def score(metric, method, mean):
+        return dict(method=method, metric=metric, temperature="1.0", mean=mean, ci_low=mean, ci_high=mean, n_seeds="3")
+
+    some = [score("avg@8", "sft0", 0.5), score("avg@8", "rft1", 0.01)]
+    none = [score("avg@8", "sft0", 0.02), score("avg@8", "rft1", 0.0)]
+    every = [score("avg@8", "sft0", 0.98), score("avg@8", "rft1", 1.0)]
+    groups = [("Some", some), ("Nobody", none), ("Everybody", every)]
+    with style.sheet():
+        figure, rows = comparison.panels(members("sft", "rft"), groups, [1.0], "Title")
+    assert len(figure.axes) == 1 and rows == some
+    left = (
+        "Left out, as every method is within 2 points of the end given: Nobody, avg@8 (0 %); Everybody, avg@8 (100 %)."
+    )
+    assert left in " ".join(figure.get_supxlabel().split())
+
+
+def test_the_end_of_a_curve_is_its_last_tenth():
+    class Run:
+        def metrics(self):
+            return {
+                0: [{"step": t, "reward": float(t)} for t in range(20)],
+                1: [{"step": t, "reward": 0.0} for t in range(20)],
+            }
+
+    assert curves.last(Run(), "reward") == (18 + 19) / 4
+    assert curves.last(Run(), "entropy") is None
+
+
+def test_a_note_stands_below_the_caption(made):
+    figure, _ = pictures.picture("training", *made)
+    style.caption(figure, "A note.")
+    text = figure.get_supxlabel().split("\n")
+    assert "bands: range of the seeds" in " ".join(text) and text[-1] == "A note."
 
 
 def test_smoothing_keeps_constants_and_leaves_gaps_out():

@@ -12,13 +12,14 @@ from prefix_rft.common.errors import UserError
 from prefix_rft.common.files import read_json, read_jsonl, read_parquet, sha256, write_json, write_jsonl, write_parquet
 from prefix_rft.config.reading import config_hash, load
 from prefix_rft.report import claim_list, claims, figures, paper_tables, published
+from prefix_rft.report.figures import figure_3a, figure_3b, style
 from prefix_rft.report.study import Context, load_study
 from prefix_rft.report.trajectories import change, hardest, trajectories
 from prefix_rft.runs.load import load_run
 from prefix_rft.training import train
 from scripts import costs, nll_by_correction, publish
 from tests.conftest import ROOT
-from tests.helpers import synthetic
+from tests.helpers import pictures, synthetic
 from tests.helpers.commands import call
 from tests.helpers.small import make_world, train_job
 from tests.report.test_tables import rows
@@ -41,7 +42,38 @@ def test_every_figure_of_the_paper_is_drawn_without_a_warning(made, name, recwar
     out = results / "figures" / f"{name}.pdf"
     call("figure", name, "--preset", preset, "--results", results, "--out", out)
     assert out.read_bytes().startswith(b"%PDF") and rows(out.with_suffix(".csv"))
+    pictures.check(pictures.picture(name, preset, results)[0])
     assert not [w for w in recwarn if issubclass(w.category, UserWarning | RuntimeWarning)]
+
+
+def test_a_variant_in_figure_6a_has_the_look_of_no_other_method(made):
+    figure, _ = pictures.picture("figure_6a", *made)
+    others = {look[0] for kind, look in style.LOOKS.items() if kind != "prefix_rft"}
+    colors = {line.get_color() for axis in figure.axes for line in axis.lines}
+    assert len(colors) == 5 and style.VERMILION in colors and not colors & others
+    markers = {line.get_marker() for axis in figure.axes for line in axis.lines}
+    assert markers == {"*", "None"}
+
+
+def test_figure_3a_marks_start_and_end_of_each_path(made):
+    figure, drawn = pictures.picture("figure_3a", *made)
+    for run in synthetic.ENDS:
+        own = [r for r in drawn if r["method"] == run]
+        marks = [
+            (line.get_marker(), line.get_markerfacecolor(), line.get_xdata()[0])
+            for line in figure.axes[0].lines
+            if len(line.get_xdata()) == 1
+        ]
+        assert ("o", "none", own[0]["nll"]) in marks
+        assert (style.LOOKS[run][1], style.LOOKS[run][0], own[-1]["nll"]) in marks
+
+
+def test_titles_of_figure_3_are_the_paths_of_the_numbers():
+    nll, accuracy = np.array([0.9, 0.7, 1.25]), np.array([0.1, 0.5, 0.34])
+    said = "Ours: NLL of the demonstrations rises by 0.35 nats a token, correct samples rise by 24 points"
+    assert figure_3a.moved("Ours", nll, accuracy) == said
+    said = "Ours: NLL changes by -0.30 nats a token on the harder half of the problems, by +0.05 on the easier"
+    assert figure_3b.halves("Ours", np.array([0.9, 0.0, 0.8, 0.1]), np.array([0.1, -0.2, 0.0, -0.4])) == said
 
 
 @pytest.mark.parametrize("name", paper_tables.TABLES)

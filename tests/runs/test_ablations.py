@@ -9,14 +9,15 @@ import yaml
 
 from prefix_rft.common.errors import UserError
 from prefix_rft.config.reading import config_hash
-from prefix_rft.evaluation.statistics import paired_difference
+from prefix_rft.evaluation.statistics import Interval, paired_difference
 from prefix_rft.methods import names as methods
-from prefix_rft.report.figures.ablation import places_apart, shifted
-from prefix_rft.report.study import KINDS, load_study, paired_scores
-from prefix_rft.runs.ablations import Runs, flatten, read_ablations
+from prefix_rft.report.figures import style
+from prefix_rft.report.figures.ablation import BREAK, finding, places_of
+from prefix_rft.report.study import KINDS, Member, Study, load_study, paired_scores
+from prefix_rft.runs.ablations import Ablation, Entry, Runs, flatten, read_ablations
 from prefix_rft.runs.load import load_run
 from tests.conftest import ROOT
-from tests.helpers import synthetic
+from tests.helpers import pictures, synthetic
 from tests.helpers.commands import call
 from tests.report.test_tables import rows
 from tests.workflow.test_workflow import plan
@@ -47,14 +48,10 @@ def test_every_method_is_in_the_grid_and_sft_in_the_quantities_of_every_preset(f
     }
 
 
-def test_points_of_series_stand_side_by_side_and_alone_on_their_place():
-    entries = read_ablations(TINY)["sft_budget"].entries
-    apart = places_apart(entries)
-    assert apart["sft"] == -0.5 and apart["sft_then_rft"] == 0.5  # both at one epoch
-    assert apart["sft_budget_sft_5"] == 0  # nothing else at five
-    assert set(places_apart(read_ablations(TINY)["group"].entries).values()) == {0}
-    assert list(shifted([1, 5], {1, 2, 3, 5}, [-0.25, 0], False)) == [0.75, 5]
-    assert list(shifted([0, 1, 100], {0, 1, 10, 100}, [0.5, 0.5, 0], False)) == pytest.approx([1 / 6, 2**0.5, 100])
+def test_points_stand_at_their_value_and_0_before_a_break():
+    assert places_of([0, 1, 2, 4, 8], False) == ({p: p for p in (0, 1, 2, 4, 8)}, False)
+    assert places_of([0.25, 1], True) == (pytest.approx({0.25: -0.60206, 1: 0}), False)
+    assert places_of([0, 1, 10, 100], False) == ({0: pytest.approx(-2 / 3), 1: 0, 10: 1, 100: 2}, True)
 
 
 def test_a_variant_is_its_parent_with_its_keys_changed():
@@ -185,6 +182,42 @@ def test_figure_s_numbers_are_those_of_the_tables(made):
             assert float(r["mean"]) == pytest.approx(float(scores[key]["mean"]), abs=1e-6)
             if r["method"] != "prefix_rft":  # the figure shows variant minus first, the table first minus variant
                 assert float(r["difference"]) == pytest.approx(-float(paired[key]["difference"]), abs=1e-6)
+
+
+def test_points_of_a_series_are_at_their_value_and_look_as_their_method(made):
+    figure, _ = pictures.picture("ablation", *made, "ablation_lines")
+    pictures.check(figure)
+    lines = [line for line in figure.axes[0].lines if line.get_marker() not in ("None", BREAK["marker"])]
+    at = {line.get_marker(): sorted(line.get_xdata()) for line in lines}
+    assert at == {style.LOOKS["prefix_rft"][1]: pytest.approx([0, 1, 2]), style.LOOKS["rft"][1]: pytest.approx([0, 1])}
+    assert all(line.get_color() == {v[1]: v[0] for v in style.LOOKS.values()}[line.get_marker()] for line in lines)
+
+
+def test_a_row_is_open_where_undecided_and_the_first_has_no_difference(made):
+    figure, drawn = pictures.picture("ablation", *made, "ablation_rows")
+    pictures.check(figure)
+    second = next(r for r in drawn if r["method"] == "rows_half" and r["metric"] == "avg@8" and r["split"] == "test")
+    points = [line for line in figure.axes[1].lines if line.get_marker() == "*"]
+    assert [line.get_ydata()[0] for line in points] == [1, 2]  # the reference is row 0
+    undecided = second["difference_low"] <= 0 <= second["difference_high"]
+    assert (points[0].get_markerfacecolor() == "white") == undecided
+    assert points[0].get_xdata()[0] == pytest.approx(100 * second["difference"])
+
+
+def test_the_title_is_the_largest_decided_difference():
+    entries = [Entry(run, label) for run, label in (("a", "first"), ("b", "second"), ("c", "third"))]
+    members = [Member(e.run, e.label, "prefix_rft", None, None, []) for e in entries]
+    study = Study("x", "Choice", "p", None, None, members, [0], None, Ablation("x", "Choice", tuple(entries)))
+
+    def title(b, c):
+        found = {"a": None, "b": Interval(*b, 0.5, 3, 9), "c": Interval(*c, 0.5, 3, 9)}
+        return finding(
+            study, {(run, "test", "all", "avg@8"): (None, i) for run, i in found.items()}, ("test", "all"), "avg@8"
+        )
+
+    assert title((0.3, -0.1, 0.7), (0.1, -0.1, 0.3)) == "Choice: no variant told apart from first"
+    decided = "Choice: third below first by 12 points [5.0, 19]; 1 of 2 variants differ"
+    assert title((0.3, -0.1, 0.7), (-0.12, -0.19, -0.05)) == decided
 
 
 def test_an_edited_variant_is_refused_until_it_is_trained_again(tmp_path):

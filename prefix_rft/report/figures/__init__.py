@@ -5,7 +5,6 @@ if a table has them, else through prefix_rft/report/study.py, which refuses runs
 """
 
 import importlib
-import textwrap
 from pathlib import Path
 
 from ...common.files import atomic_path
@@ -36,7 +35,7 @@ def make_figure(name: str, preset_config: Path, results: Path, out: Path, study=
         context = Context(preset_config, results, study, seeds, override)
         figure, rows = module.draw(context)
         if note := note_of(context):
-            figure.supxlabel("\n".join(textwrap.wrap(note, 18 * figure.get_figwidth())), fontsize=6)
+            style.caption(figure, note)
         save(figure, rows, out.with_suffix(""))
 
 

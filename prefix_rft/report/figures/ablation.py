@@ -1,31 +1,22 @@
 """One ablation: scores of its variants with 95 % intervals, and their paired differences to the first.
 
 Variants without a value on an axis are drawn as rows: score on the left, differences beside it. Variants with a value are points on the
-line of their series, in a panel for each of avg@k and pass@k on the whole test split and on its hardest level.
+line of their series, in a panel for each of avg@k and pass@k on the whole test split and on its hardest level; more series than six have a
+panel each.
 """
 
-import textwrap
-
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import NullLocator
 
 from ...common.errors import UserError
 from ...evaluation.statistics import paired_difference, score_interval
 from ..formats import split_name
-from ..study import KINDS, known, paired_scores
-from . import style
+from ..study import known, paired_scores
+from . import lr_sensitivity, style
+from .style import plt
 
-SERIES = [
-    (style.VERMILION, "*", "-"),
-    (style.ORANGE, "s", (0, (4, 1.5))),
-    (style.BLUE, "o", (0, (5, 1, 1, 1))),
-    (style.GREEN, "D", (0, (3, 1, 1, 1, 1, 1))),
-    *style.SPARE,
-]
-METHODS = {
-    label: kind for kind, label in KINDS.items()
-}  # a series that is a method looks as that method does everywhere
+MOST = 6  # series in one panel
+NOT_CORRECTED = "Intervals are not corrected for the number of variants."
 
 
 def cells_of(study):
@@ -71,21 +62,29 @@ def rows_of(study, numbers, temperature):
     return rows
 
 
-def series_looks(ablation):
-    """{series: look}: methods as in every other figure, others in the order of SERIES."""
-    names, used, out = list(dict.fromkeys(e.series for e in ablation.entries)), set(), {}
-    for name in names:
-        if name in METHODS:
-            out[name] = dict(zip(("color", "marker", "linestyle"), style.LOOKS[METHODS[name]], strict=True))
-            used.add((out[name]["color"], out[name]["marker"]))
-    spare = [s for s in SERIES if (s[0], s[1]) not in used]
-    for name, look in zip((n for n in names if n not in out), spare * 4, strict=False):
-        out[name] = dict(zip(("color", "marker", "linestyle"), look, strict=True))
-    return out
+def series_looks(study):
+    """{series: look}: that of the method of its runs. A run without training belongs to the method of its series."""
+    kinds = {}
+    for e in study.ablation.entries:
+        kind = study.member(e.run).kind
+        if kinds.get(e.series, "base") == "base":
+            kinds[e.series] = kind
+    return style.looks_of(kinds.items())
 
 
-def decided(i):
-    return i is None or i.low > 0 or i.high < 0
+def finding(study, numbers, cell, metric):
+    """The title: the largest decided difference to the first run, and how many are decided."""
+    first, found = study.reference, {}
+    for e in study.ablation.entries:
+        _, i = numbers[e.run, *cell, metric]
+        if i is not None:
+            found[study.member(e.run).label if e.named or e.series else f"at {e.label}"] = i
+    decided = {label: i for label, i in found.items() if i.low > 0 or i.high < 0}
+    if not decided:
+        return f"{study.label}: no variant told apart from {first.label}"
+    label, i = max(decided.items(), key=lambda item: abs(item[1].mean))
+    said = style.versus(label, first.label, i.mean, i.low, i.high)
+    return f"{study.label}: {said}; {len(decided)} of {len(found)} variants differ"
 
 
 def draw(context):
@@ -94,13 +93,17 @@ def draw(context):
         raise UserError(f"figure ablation: study {study.name!r} is no ablation; give --study ablation_<name>")
     cells, temperature = cells_of(study)
     numbers = measure(study, cells, temperature)
-    lines = any(e.at is not None for e in study.ablation.entries)
-    figure = (draw_lines if lines else draw_rows)(study, cells, temperature, numbers)
-    return figure, rows_of(study, numbers, temperature)
+    series = {e.series for e in study.ablation.entries if e.at is not None}
+    kind = draw_rows if not series else draw_lines if len(series) <= MOST else draw_panels
+    figure = kind(study, cells, temperature, numbers)
+    rows = rows_of(study, numbers, temperature)
+    seeds = style.seeds_words({r["n_seeds"] for r in rows})
+    style.caption(figure, seeds, f"Sampling temperature {temperature:g}.", NOT_CORRECTED)
+    return figure, rows
 
 
 def draw_rows(study, cells, temperature, numbers):
-    entries, looks = study.ablation.entries, series_looks(study.ablation)
+    entries, looks = study.ablation.entries, series_looks(study)
     k, (split, _) = study.samples, cells[0]
     panels = [
         (split, "all", f"avg@{k}", False),
@@ -109,122 +112,111 @@ def draw_rows(study, cells, temperature, numbers):
         (*cells[-1], f"avg@{k}", True),
     ]
     several = len(looks) > 1
-    labels = [f"{e.series}: {e.label}" if several and e.series not in (None, e.label) else e.label for e in entries]
-    labels = [textwrap.fill(text, 27) for text in labels]
-    height = 0.75 + sum(0.12 + 0.12 * (1 + text.count("\n")) for text in labels)
-    figure, axes = plt.subplots(1, len(panels), figsize=(style.DOUBLE, height), sharey=True)
-    first = study.reference
+    labels = [
+        f"{e.series}: {e.label}" if several and e.series and not e.label.startswith(e.series) else e.label
+        for e in entries
+    ]
+    labels = [style.wrap(text, 30) for text in labels]
+    height = 1.3 + sum(0.12 + 0.12 * (1 + text.count("\n")) for text in labels)
+    figure, axes = plt.subplots(1, len(panels), figsize=(style.WIDTH, height), sharey=True)
     for axis, (place, level, metric, relative) in zip(axes, panels, strict=True):
-        for y, entry in enumerate(entries):
-            value, difference = numbers[entry.run, place, level, metric]
-            if relative and difference is None:
-                axis.plot([0], [y], linestyle="none", **style.point_look(looks[entry.series]))
-                continue
-            shown, look = (difference if relative else value), looks[entry.series]
-            point = style.point_look(look)
-            if not decided(difference):
-                point |= {"markerfacecolor": "white"}
-            axis.plot([100 * shown.low, 100 * shown.high], [y, y], color=look["color"], linewidth=1)
-            axis.plot([100 * shown.mean], [y], linestyle="none", **point)
-        if relative:
-            axis.axvline(0, color=style.BLACK, linewidth=0.8, zorder=0.9)
-        title = f"{metric}, {level}" if level != "all" else metric
-        axis.set_title(f"Δ {title}" if relative else title, loc="left")
-        axis.set_xlabel("percentage points" if relative else f"%, T = {temperature:g}")
-        axis.grid(axis="y", visible=False)
+        found = [numbers[e.run, place, level, metric][relative] for e in entries]
+        values = [v and (v.mean, v.low, v.high) for v in found]
+        style.rows(axis, [looks[e.series] for e in entries], values, relative=relative)
+        axis.set_title(f"{style.part(place, level)}\n{style.measure(metric, '')}", fontsize=7)
+        axis.set_xlabel("difference (points)" if relative else "%")
+    widest = [f(axis.get_xlim()[i] for axis in axes[1:]) for i, f in ((0, min), (1, max))]
+    for axis in axes[1:]:
+        axis.set_xlim(widest)
     axes[0].set_yticks(range(len(entries)), labels)
-    axes[0].set_ylim(len(entries) - 0.5, -0.5)
-    size = dict(fontsize=6.5, color="#555555")
-    figure.supxlabel(f"Δ: against {first.label}; filled: its interval does not contain 0", **size)
+    style.head(figure, finding(study, numbers, cells[0], f"avg@{k}"))
+    style.caption(
+        figure,
+        f"Differences are to {study.reference.label} and have the same axis; open: the interval contains 0.",
+    )
+    return figure
+
+
+def draw_panels(study, cells, temperature, numbers):
+    """A panel for each of many series: avg@k on the whole split."""
+    looks, metric, curves = series_looks(study), f"avg@{study.samples}", {}
+    for series in looks:
+        own = sorted((e for e in study.ablation.entries if e.series == series and e.at), key=lambda e: e.at)
+        values = [numbers[e.run, *cells[0], metric][0] for e in own]
+        ends = (np.array([getattr(v, end) for v in values]) for end in ("mean", "low", "high"))
+        curves[series] = (series, [e.at for e in own], *ends)
+    figure = lr_sensitivity.panels(curves, looks, study.ablation.x, style.measure(metric), study.label)
+    style.caption(figure, f"{style.part(*cells[0])}. Ring: the best of the panel. Grey: the others.")
     return figure
 
 
 def draw_lines(study, cells, temperature, numbers):
-    looks, entries = series_looks(study.ablation), study.ablation.entries
+    looks, entries = series_looks(study), study.ablation.entries
     metrics = [f"{family}@{study.samples}" for family in ("avg", "pass")]
-    height = 0.8 + (1.75 if len(looks) <= 6 else 2.5) * len(cells)
-    figure, axes = plt.subplots(len(cells), len(metrics), figsize=(style.DOUBLE, height), sharex=True, squeeze=False)
-    positions = {e.at for e in entries if e.at is not None}
-    room = 0.25 if len(looks) <= 6 else 0.6  # of the gap between two places, for the points of all series at one
-    apart = places_apart(entries)
-    handles = {}
-    for line, (split, level) in zip(axes, cells, strict=True):
-        for axis, metric in zip(line, metrics, strict=True):
-            for series, look in looks.items():
-                own = sorted((e for e in entries if e.series == series and e.at is not None), key=lambda e: e.at)
-                for e in (e for e in entries if e.series == series and e.at is None):
-                    value = numbers[e.run, split, level, metric][0]
-                    axis.axhspan(100 * value.low, 100 * value.high, color=look["color"], alpha=0.12, linewidth=0)
-                    handles[e.label] = axis.axhline(100 * value.mean, **style.line_look(look))
-                if not own:
-                    continue
-                values = [numbers[e.run, split, level, metric] for e in own]
-                x = shifted(
-                    [e.at for e in own], positions, room * np.array([apart[e.run] for e in own]), study.ablation.log
-                )
-                mean, low, high = (100 * np.array([getattr(v, a) for v, _ in values]) for a in ("mean", "low", "high"))
-                axis.vlines(x, low, high, color=look["color"], linewidth=0.8)
-                (drawn,) = axis.plot(x, mean, **style.line_look(look))
-                for at, y, (_, difference) in zip(x, mean, values, strict=True):
-                    face = {} if decided(difference) else {"markerfacecolor": "white"}
-                    axis.plot([at], [y], linestyle="none", **(style.point_look(look) | face))
-                shown = style.point_look(look) | style.line_look(look)
-                handles[series or study.reference.label] = plt.Line2D([], [], **shown)
-            axis.set_ylabel(f"{metric} (%)")
-            axis.set_title(split_name(split, level), loc="left")
-            low, high = axis.get_ylim()
-            axis.set_ylim(max(0, low), min(high, 105))
-    for axis in axes.flat:
-        if study.ablation.log or spread(positions):
-            least = min(p for p in positions if p > 0)
-            if 0 in positions:
-                axis.set_xscale("symlog", linthresh=least / 2, linscale=0.5)  # has a place for 0
-            else:
-                axis.set_xscale("log")
-            axis.set_xlim(-0.2 * least if 0 in positions else least / 1.5, max(positions) * 1.5)
-        axis.set_xticks(sorted(positions), [f"{p:g}" for p in sorted(positions)])
+    panels = [(*cell, metric) for metric in metrics for cell in cells]
+    flat = {}
+    for panel in list(panels):
+        if end := style.flat(numbers[e.run, *panel][0].mean for e in entries):
+            flat[f"{style.part(*panel[:2])}, {panel[2]}"] = end
+            panels.remove(panel)
+    panels = panels or [(*cells[0], metrics[0])]
+    figure, axes = plt.subplots(1, len(panels), figsize=(style.WIDTH, 2.9), sharex=True, sharey=True, squeeze=False)
+    positions = sorted({e.at for e in entries if e.at is not None})
+    places, broken = places_of(positions, study.ablation.log)
+    logarithmic, handles = any(place != p for p, place in places.items()), {}
+    for axis, panel in zip(axes[0], panels, strict=True):
+        for series, look in looks.items():
+            for e in (e for e in entries if e.series == series and e.at is None):
+                value = numbers[e.run, *panel][0]
+                axis.axhspan(100 * value.low, 100 * value.high, color=look["color"], alpha=0.12, linewidth=0)
+                handles[e.label] = axis.axhline(100 * value.mean, **style.line_look(look))
+            own = sorted((e for e in entries if e.series == series and e.at is not None), key=lambda e: e.at)
+            if not own:
+                continue
+            x = np.array([places[e.at] for e in own])
+            values = [numbers[e.run, *panel][0] for e in own]
+            mean, low, high = (100 * np.array([getattr(v, end) for v in values]) for end in ("mean", "low", "high"))
+            axis.vlines(x, low, high, color=look["color"], linewidth=0.8)
+            joined = np.array([not (broken and e.at == 0) for e in own])  # no line across the break of the axis
+            if joined.sum() > 1:
+                style.band(axis, x[joined], low[joined], high[joined], look, 0.12)
+            axis.plot(x[joined], mean[joined], **style.line_look(look))
+            axis.plot(x, mean, linestyle="none", **style.point_look(look))
+            shown = style.point_look(look) | style.line_look(look)
+            handles[series or study.reference.label] = plt.Line2D([], [], **shown)
+        style.percent_axis(axis)
+        axis.set_title(f"{style.part(*panel[:2])}\n{style.measure(panel[2], '')}", fontsize=7)
+        axis.set_xlabel(style.wrap(f"{study.ablation.x or ''}{LOG if logarithmic else ''}", 24))
+        axis.set_xticks([places[p] for p in positions], [f"{p:g}" for p in positions])
         axis.xaxis.set_minor_locator(NullLocator())
-    for axis in axes[-1]:
-        axis.set_xlabel(study.ablation.x or "")
+        axis.margins(x=0.1)
+        if broken:
+            at = places[0] + 0.35 * (places[positions[1]] - places[0])
+            axis.plot([at], [0], transform=axis.get_xaxis_transform(), clip_on=False, **BREAK)
+    axes[0, 0].set_ylabel("%")
+    if len(handles) == 1:
+        handles = {}
+    style.head(figure, finding(study, numbers, cells[0], metrics[0]), list(handles.values()), list(handles))
     notes = [
-        f"T = {temperature:g}; open: the difference to {study.reference.label} is undecided",
-        *(
-            f"{f'{e.series} ' if e.series else ''}at {e.at:g}: {e.label}"
-            for e in entries
-            if e.at is not None and e.named and e.label != e.series and e.run != study.reference.run
-        ),
+        f"{e.series or study.ablation.x} at {e.at:g}: {e.label}."
+        for e in entries
+        if e.at is not None and e.named and e.label != e.series and e.run != study.reference.run
     ]
-    figure.supxlabel("\n".join(notes), fontsize=6.5, color="#555555")
-    if len(handles) > 1:
-        style.legend_above(figure, list(handles.values()), list(handles), columns=min(6, len(handles)))
+    style.caption(figure, *notes, "//: the axis is broken before 0." if broken else "", style.left_out(flat))
     return figure
 
 
-def spread(positions):
-    """Whether positions such as 0, 1, 10, 100 would overlap on a linear axis."""
+LOG = " (log\u00a0axis)"
+BREAK = dict(color=style.BLACK, marker=r"$//$", markersize=7, linestyle="none", zorder=5)
+
+
+def places_of(positions, log):
+    """{position: place on the axis} and whether the axis is broken before 0. Positions that would overlap on a linear axis, such as 1, 10
+    and 100, stand by their logarithm; 0 has none and stands a step before the first of them."""
     positive = [p for p in positions if p > 0]
-    return len(positive) > 2 and max(positive) / min(positive) >= 50
-
-
-def places_apart(entries):
-    """{run: sideways shift from its position, in -0.5 to 0.5}, so that series with a point at the same position do not overlap. A single
-    point is not shifted."""
-    placed = [e for e in entries if e.at is not None]
-    step = 1 / max(1, len({e.series for e in placed}) - 1)
-    out = {}
-    for at in {e.at for e in placed}:
-        there = [e.run for e in placed if e.at == at]
-        out |= {run: step * (i - (len(there) - 1) / 2) for i, run in enumerate(there)}
-    return out
-
-
-def shifted(values, positions, amounts, log):
-    """Positions on the axis, shifted by `amounts` times the smallest gap between two positions, so that no series hides another. On a
-    logarithmic axis the gap counts as a factor of at most 2; around 0, where it is linear, as a third of the smallest position."""
-    values, amounts, log = np.asarray(values, float), np.asarray(amounts), log or spread(positions)
-    ordered = sorted(np.log(p) if log else p for p in positions if p > 0 or not log)
-    gap = min(np.diff(ordered)) if len(ordered) > 1 else 1
-    if not log:
-        return values + amounts * gap
-    around_0 = amounts * min(p for p in positions if p > 0) / 3
-    return np.where(values == 0, around_0, values * np.exp(amounts * min(gap, np.log(2))))
+    if not log and not (len(positive) > 2 and max(positive) / min(positive) >= 50):
+        return {p: p for p in positions}, False
+    places = {p: float(np.log10(p)) for p in positive}
+    if 0 in positions:
+        places[0] = min(places.values()) - (max(places.values()) - min(places.values())) / 3
+    return places, 0 in positions

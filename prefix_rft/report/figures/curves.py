@@ -19,6 +19,12 @@ def curve(member, key):
     return np.array(steps), np.array([[seed.get(s, np.nan) for s in steps] for seed in per_seed], float)
 
 
+def last(member, key):
+    """Mean over the last tenth of the run's steps and over its seeds; None if the run never has `key`."""
+    data = curve(member, key)
+    return None if data is None else float(np.nanmean(data[1][:, -max(1, len(data[0]) // 10) :]))
+
+
 def plot(axis, member, key, look, rows, *, label=None, window=None):
     """Draw a smoothed curve; append its points to `rows`; False if the run has no such metric."""
     data = curve(member, key)
@@ -36,3 +42,16 @@ def plot(axis, member, key, look, rows, *, label=None, window=None):
             dict(method=member.run, metric=key, step=int(step), mean=mean[i], low=low[i], high=high[i], n_seeds=n)
         )
     return True
+
+
+def words(rows, what="Curves"):
+    """What the curves in `rows` are, for the caption."""
+    longest = max(
+        sum(1 for r in rows if (r["method"], r["metric"]) == key) for key in {(r["method"], r["metric"]) for r in rows}
+    )
+    window, seeds = window_of(longest), sorted({r["n_seeds"] for r in rows})
+    smoothed = f"moving mean over {window} steps" if window > 1 else "not smoothed"
+    if seeds[-1] == 1:
+        return f"{what}: 1 seed, {smoothed}."
+    many = seeds[0] if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
+    return f"{what}: mean of {many} seeds, {smoothed}; bands: range of the seeds."

@@ -6,4 +6,4 @@ from .figure_3a import paths
 
 def draw(context):
     found = trajectories(context.probed())
-    return paths(found, hardest(found))
+    return paths(found, hardest(found), "training problems, those that RFT solves least")

@@ -1,14 +1,13 @@
 """The paper's Figure 4: reward of the prefixed rollouts and of the plain ones over steps, with the prefix window below."""
 
-import matplotlib.pyplot as plt
-
 from ...common.errors import UserError
 from . import curves, style
+from .style import plt
 
+# both are rollouts of one method: its colour and a neutral one
 SERIES = [
     ("reward_prefixed", "prefixed rollouts", {"color": style.VERMILION, "linestyle": "-"}),
-    ("reward", "all rollouts", {"color": style.BLACK, "linestyle": (0, (5, 1, 1, 1))}),
-    ("reward_plain", "plain rollouts", {"color": style.BLUE, "linestyle": (0, (3, 1.5))}),
+    ("reward_plain", "plain rollouts", {"color": style.BLACK, "linestyle": (0, (3, 1.5))}),
 ]
 
 
@@ -19,26 +18,37 @@ def draw(context):
             f"{context.results}/runs: study {context.study_name} has no run with prefixed rollouts (reward_prefixed in metrics.jsonl)"
         )
     rows = []
-    figure, (top, bottom) = plt.subplots(
-        2, 1, figsize=(style.SINGLE, 3.2), sharex=True, gridspec_kw={"height_ratios": [3, 1.1]}
-    )
+    heights = {"height_ratios": [2.4, 1]}
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(style.WIDTH, 3.6), sharex=True, gridspec_kw=heights)
     for key, label, look in SERIES:
         curves.plot(top, member, key, look, rows, label=label)
-    top.set_ylabel("Reward")
+    top.set_ylabel("Reward\n(share of right answers)")
     top.set_ylim(0, 1)
-    style.legend_above(figure, *top.get_legend_handles_labels())
     low = curves.curve(member, "window_low")
     if low is not None:
         steps, lowest, highest = low[0], low[1].mean(0), member.config.prefix.high
-        bottom.fill_between(steps, lowest, highest, color=style.GREY, alpha=0.25, linewidth=0)
+        window = dict(color=style.GREY, alpha=0.25, linewidth=0, label="window that the share shown is drawn from")
+        bottom.fill_between(steps, lowest, highest, **window)
+    curves.plot(bottom, member, "prefix_ratio", SERIES[0][2], rows)
+    note = curves.words(rows)
+    if low is not None:
         rows += [
             dict(method=member.run, metric="window_low", step=int(t), mean=v)
             for t, v in zip(steps, lowest, strict=True)
         ]
-    curves.plot(bottom, member, "prefix_ratio", {"color": style.VERMILION, "linestyle": "-"}, rows)
-    bottom.set_ylabel("Share shown")
+    bottom.set_ylabel("Share of the\ndemonstration\nshown")
     bottom.set_ylim(0, 1)
     bottom.set_yticks([0, 0.5, 1])
-    bottom.set_xlabel("RL step")
-    bottom.margins(x=0.01)
+    bottom.set_xlabel("Step of reinforcement learning")
+    for axis in (top, bottom):
+        axis.margins(x=0.01)
+    handles, labels = top.get_legend_handles_labels()
+    if low is not None:
+        handles, labels = [*handles, bottom.collections[0]], [*labels, bottom.collections[0].get_label()]
+    prefixed, plain = (curves.last(member, key) for key, _, _ in SERIES)
+    title = f"Prefixed rollouts are right in {style.points(prefixed)} % over the last tenth of the steps"
+    if plain is not None:
+        title += f", plain ones in {style.points(plain)} %"
+    style.head(figure, title, handles, labels)
+    style.caption(figure, f"{member.label}.", note)
     return figure, rows

@@ -3,19 +3,17 @@
 Numbers come from tables/main.csv and from the tables of the studies that start from another base model.
 """
 
-import matplotlib.pyplot as plt
-import numpy as np
-
 from ...common.errors import UserError
 from ...runs.ablations import Runs
 from ..formats import read_csv
 from ..study import KINDS, MAIN, Member, kind_of, ordered, read_preset, study_names
 from ..tables import SCORE_FIELDS
 from . import style
+from .comparison import panels
 
 
 def by_base(context):
-    """{base: rows of its table with the kind of each run}, the main comparison's base first."""
+    """{base: rows of its table with the kind of each run}, the main comparison's base first; labels of runs and bases."""
     preset, find, out = read_preset(context.preset_config, context.override), Runs(context.preset_config.parent), {}
     find.override = context.override
     for name in study_names(preset):
@@ -38,40 +36,29 @@ def draw(context):
     if not bases:
         raise UserError(f"{context.results}/tables/main.csv: no such table; run the command `tables` first")
     everything = [r for rows in bases.values() for r in rows]
-    temperature = max(float(r["temperature"]) for r in everything)
-    metrics = list(dict.fromkeys(r["metric"] for r in everything))
     split = everything[0]["split"]
-    kinds = ordered(r["kind"] for r in everything)
-    # a kind that KINDS does not know goes by its run's label
-    names = {r["kind"]: labels.get(r["method"], r["kind"]) for r in everything} | KINDS
-    members = [Member(k, names[k], k, None, context.results, []) for k in kinds]
-    looks, rows = style.looks(members), []
-    figure, axes = plt.subplots(1, len(metrics), figsize=(style.DOUBLE, 2.4), squeeze=False)
-    width = 0.84 / len(kinds)
-    for axis, metric in zip(axes[0], metrics, strict=True):
-        for j, kind in enumerate(kinds):
-            part = [
-                (i, r)
-                for i, table in enumerate(bases.values())
-                for r in table
-                if (r["kind"], r["metric"], r["split"]) == (kind, metric, split)
-                and float(r["temperature"]) == temperature
-            ]
-            if not part:
-                continue
-            at = np.array([i for i, _ in part]) + (j - (len(kinds) - 1) / 2) * width
-            mean, low, high = (100 * np.array([float(r[k]) for _, r in part]) for k in ("mean", "ci_low", "ci_high"))
-            look = looks[kind]
-            axis.bar(at, mean, width * 0.9, color=look["color"], alpha=0.3, linewidth=0)
-            axis.vlines(at, low, high, color=look["color"], linewidth=1)
-            axis.plot(at, mean, linestyle="none", label=names[kind], **style.point_look(look, 3.2))
-            rows += [{k: r[k] for k in ("study", "base", *SCORE_FIELDS)} for _, r in part]
-        axis.set_ylabel(f"{metric} (%), {split}, T = {temperature:g}")
-        axis.set_ylim(0, 105)
-        axis.set_xticks(range(len(bases)), [labels.get(b, b) for b in bases])
-        axis.set_xlim(-0.5, len(bases) - 0.5)
-        axis.grid(axis="x", visible=False)
-        axis.tick_params(axis="x", length=0)
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    style.legend_above(figure, handles, names, columns=min(6, len(handles)))
-    return figure, rows
+    names = {}  # of a kind: as the main comparison calls its first run
+    for r in everything:
+        names.setdefault(r["kind"], labels.get(r["method"]) or KINDS.get(r["kind"], r["kind"]))
+    members = [
+        Member(k, "Base model" if k == "base" else names[k], k, None, context.results, [])
+        for k in ordered(r["kind"] for r in everything)
+    ]
+    groups = [
+        (labels.get(base, base), [r | {"method": r["kind"]} for r in table if r["split"] == split])
+        for base, table in bases.items()
+    ]
+    temperatures = sorted({float(r["temperature"]) for r in everything})
+    title = f"{style.part(split)}, highest {ranks(groups, temperatures[0], names)}"
+    figure, rows = panels(members, groups, temperatures, title)
+    return figure, [{k: r[k] for k in ("study", "base", *SCORE_FIELDS)} for r in rows]
+
+
+def ranks(groups, temperature, names):
+    """Which method is best on each base model, by avg@k at the lowest temperature."""
+    found = []
+    for base, table in groups:
+        own = [r for r in table if r["metric"].startswith("avg@") and float(r["temperature"]) == temperature]
+        best = max(own, key=lambda r: float(r["mean"]))
+        found.append(f"on {base}: {names[best['kind']]} ({style.points(float(best['mean']))} %)")
+    return f"{', '.join(found)} ({own[0]['metric']}, T = {temperature:g})"

@@ -1,26 +1,21 @@
 """The paper's Figure 6a: which prefix tokens are trained, top 20 / 50 / 80 %, random 20 %, bottom 20 % by entropy.
 
-The paper's claims: top 20 % is best, and keeping more lengthens the outputs. Left: scores of the ablation `entropy`. Right: length of the
+The paper's claims: top 20 % is best, and keeping more lengthens the outputs. Above: scores of the ablation `entropy`. Below: length of the
 rollouts over training. The CSV also has the gradient norm of the prefix part.
 """
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from ...common.errors import UserError
-from ...evaluation.statistics import mean_interval
+from ...evaluation.statistics import mean_interval, paired_difference
+from ..formats import split_name
+from ..study import paired_scores
 from . import curves, style
-from .ablation import cells_of, score
+from .ablation import NOT_CORRECTED, cells_of, score
+from .style import plt
 
 ABLATION = "ablation_entropy"
 NORM = "grad_norm_prefix"
-LOOKS = [
-    (style.VERMILION, "*", "-"),
-    (style.ORANGE, "s", (0, (4, 1.5))),
-    (style.BLACK, "v", (0, (1, 1.5))),
-    (style.BLUE, "o", (0, (5, 1, 1, 1))),
-    (style.GREEN, "D", (0, (3, 1, 1, 1, 1, 1))),
-]
 
 
 def shown(context):
@@ -36,7 +31,7 @@ def shown(context):
 
 def draw(context):
     study, members = shown(context)
-    figure, rows = compare(study, members, "response_length", "Response length (tokens)")
+    figure, rows = compare(study, members, "response_length", "Length of rollouts\n(tokens)")
     return figure, rows + [row for m in members for row in prefix_norm(m)]
 
 
@@ -50,38 +45,56 @@ def prefix_norm(member):
         )
 
 
-def compare(study, members, key, title):
-    """Scores by level on the left, a training curve on the right."""
+def compare(study, members, key, title, limits=(0, None)):
+    """Scores by level above, a training curve below. The first member is the one that the title compares with.
+
+    Args:
+        limits: of the curve's axis.
+    """
     cells, temperature = cells_of(study)
-    looks = {
-        m.run: dict(zip(("color", "marker", "linestyle"), look, strict=True))
-        for m, look in zip(members, LOOKS, strict=False)
-    }
-    figure, axes = plt.subplots(1, 2, figsize=(style.DOUBLE, 2.5), gridspec_kw={"width_ratios": [1.35, 1]})
-    columns, rows = [], []
-    for split, level in cells:
-        for family in ("avg", "pass"):
-            columns.append((split, level, f"{family}@{study.samples}"))
-    for j, member in enumerate(members):
-        look = looks[member.run]
-        values = [score(member, *cell[:2], temperature, cell[2]) for cell in columns]
-        at = np.arange(len(columns)) + (j - (len(members) - 1) / 2) * 0.13
-        mean, low, high = (100 * np.array([getattr(v, a) for v in values]) for a in ("mean", "low", "high"))
-        axes[0].vlines(at, low, high, color=look["color"], linewidth=1)
-        axes[0].plot(at, mean, linestyle="none", label=member.label, **style.point_look(look))
-        curves.plot(axes[1], member, key, look, rows)
-        for (split, level, metric), v in zip(columns, values, strict=True):
-            name = split if level == "all" else f"{split}/{level}"
-            row = dict(method=member.run, metric=metric, split=name, temperature=temperature, mean=v.mean)
-            rows.append(row | dict(low=v.low, high=v.high, n_seeds=v.n_seeds, n_problems=v.n_problems))
-    names = [f"{metric}\n{'all' if level == 'all' else level}" for _, level, metric in columns]
-    axes[0].set_xticks(range(len(columns)), names)
-    axes[0].set_xlim(-0.5, len(columns) - 0.5)
-    axes[0].set_ylabel(f"{cells[0][0]} (%), T = {temperature:g}")
-    axes[0].grid(axis="x", visible=False)
-    axes[1].set_ylabel(title)
-    axes[1].set_xlabel("RL step")
-    axes[1].margins(x=0.01)
+    looks, rows, flat = style.looks(members), [], {}
+    panels = [(*cell, f"{family}@{study.samples}") for family in ("avg", "pass") for cell in cells]
+    scores = {(p, m.run): score(m, *p[:2], temperature, p[2]) for p in panels for m in members}
+    for (split, level, metric), run in scores:
+        v = scores[(split, level, metric), run]
+        row = dict(method=run, metric=metric, split=split_name(split, level), temperature=temperature, mean=v.mean)
+        rows.append(row | dict(low=v.low, high=v.high, n_seeds=v.n_seeds, n_problems=v.n_problems))
+    seeds = style.seeds_words({r["n_seeds"] for r in rows})
+    for panel in list(panels):
+        if end := style.flat(scores[panel, m.run].mean for m in members):
+            flat[f"{style.part(*panel[:2])}, {panel[2]}"] = end
+            panels.remove(panel)
+    panels = panels or [(*cells[0], f"avg@{study.samples}")]
+    names, lines = [f"p{i}" for i in range(len(panels))], []
+    heights = {"height_ratios": [0.45 + 0.16 * len(members), 1.3]}
+    size = (style.WIDTH, 2.9 + 0.16 * len(members))
+    figure, axes = plt.subplot_mosaic([names, ["curve"] * len(names)], figsize=size, gridspec_kw=heights)
+    for i, (name, panel) in enumerate(zip(names, panels, strict=True)):
+        axis, found = axes[name], [scores[panel, m.run] for m in members]
+        style.rows(axis, [looks[m.run] for m in members], [(v.mean, v.low, v.high) for v in found])
+        style.percent_axis(axis, "x")
+        axis.set_title(style.part(*panel[:2]), fontsize=7.5)
+        axis.set_xlabel(style.measure(panel[2]), fontsize=6.5)
+        axis.set_yticks(range(len(members)), [m.label for m in members] if i == 0 else [])
+    for member in members:
+        curves.plot(axes["curve"], member, key, looks[member.run], lines)
+    axes["curve"].set_ylabel(title)
+    axes["curve"].set_ylim(*limits)
+    axes["curve"].set_xlabel("Step of reinforcement learning")
+    axes["curve"].margins(x=0.01)
     handles = [plt.Line2D([], [], **(style.point_look(looks[m.run]) | style.line_look(looks[m.run]))) for m in members]
-    style.legend_above(figure, handles, [m.label for m in members], columns=min(5, len(members)))
-    return figure, rows
+    style.head(figure, finding(members, cells[0], temperature, study.samples), handles, [m.label for m in members])
+    style.caption(
+        figure, f"Scores: {seeds}", f"Sampling temperature {temperature:g}.", curves.words(lines), NOT_CORRECTED
+    )
+    style.caption(figure, style.left_out(flat))
+    return figure, rows + lines
+
+
+def finding(members, cell, temperature, samples):
+    """The title: the first member against the best of the others, by avg@k on the whole split."""
+    first, metric = members[0], f"avg@{samples}"
+    rival = max(members[1:], key=lambda m: score(m, *cell, temperature, metric).mean)
+    i = paired_difference(*paired_scores(first, rival, *cell, temperature, metric))
+    best = " (best of the others)" if len(members) > 2 else ""
+    return style.versus(first.label, rival.label + best, i.mean, i.low, i.high)

@@ -10,4 +10,4 @@ def draw(context):
     study = context.load(ABLATION, only=RUNS)
     if [m.config.prefix.schedule for m in study.trained()] != ["cosine", "uniform"]:
         raise UserError(f"config: {' and '.join(RUNS)} must be the runs with prefix.schedule cosine and uniform")
-    return compare(study, study.trained(), "reward_plain", "Reward of plain rollouts")
+    return compare(study, study.trained(), "reward_plain", "Reward of plain\nrollouts (share right)", (0, 1))

@@ -1,36 +1,35 @@
 """Reward, response length, entropy and gradient norm over training steps, by method (paper section 5)."""
 
-import matplotlib.pyplot as plt
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
 from ...common.errors import UserError
 from . import curves, style
+from .style import plt
 
 PANELS = [
-    ("reward_plain", "Reward of plain rollouts", False),
-    ("response_length_plain", "Response length (tokens)", False),
-    ("entropy", "Entropy (nats)", False),
-    ("grad_norm", "Gradient norm", True),
+    ("reward_plain", "Reward of plain rollouts (share right)", False),
+    ("response_length_plain", "Length of plain rollouts (tokens)", False),
+    ("entropy", "Entropy (nats a token)", False),
+    ("grad_norm", "Gradient norm (log axis)", True),
 ]
 FALLBACK = {"reward_plain": "reward", "response_length_plain": "response_length"}
 
 
 def draw(context):
-    members = context.study.trained()
-    looks, rows = style.looks(members), []
-    figure, axes = plt.subplots(2, 2, figsize=(style.DOUBLE, 4.3), sharex=False)
-    handles, longest = {}, 1
+    everybody = context.study.trained()
+    # the steps of SFT are optimizer steps on demonstrations, its length is the data's
+    members = [m for m in everybody if m.kind != "sft"]
+    looks, rows, handles, ends = style.looks(everybody), [], {}, {}
+    figure, axes = plt.subplots(2, 2, figsize=(style.WIDTH, 4.4))
     for axis, (key, title, logarithmic) in zip(axes.flat, PANELS, strict=True):
         for member in members:
-            if member.kind == "sft":  # its steps are optimizer steps on demonstrations, its length is the data's
-                continue
-            if curves.plot(axis, member, key, looks[member.run], rows) or (
-                key in FALLBACK and curves.plot(axis, member, FALLBACK[key], looks[member.run], rows)
-            ):
+            key_here = key if curves.curve(member, key) else FALLBACK.get(key, key)
+            if curves.plot(axis, member, key_here, looks[member.run], rows):
                 handles[member.label] = axis.lines[-1]
-                longest = max(longest, len(axis.lines[-1].get_xdata()))
-        axis.set_title(title, loc="left")
-        axis.set_xlabel("RL step")
+                if key == "reward_plain":
+                    ends[member.label] = curves.last(member, key_here)
+        axis.set_title(title)
+        axis.set_xlabel("Step of reinforcement learning")
         if logarithmic and axis.lines:
             axis.set_yscale("log")
             axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -43,8 +42,11 @@ def draw(context):
         raise UserError(
             f"{context.results}/runs: no run of study {context.study_name} has rewards over steps in its metrics.jsonl"
         )
-    window = curves.window_of(longest)
-    smoothed = f"moving mean over {window} steps; " if window > 1 else ""
-    figure.supxlabel(f"{smoothed}band: range of the seeds", fontsize=6.5, color="#555555")
-    style.legend_above(figure, handles.values(), handles)
+    order = sorted(ends, key=lambda label: -ends[label])
+    title = "Plain rollouts right over the last tenth of the steps: "
+    title += ", ".join(f"{label} {style.points(ends[label])} %" for label in order)
+    style.head(figure, title if ends else "Training", handles.values(), handles)
+    left = [m.label for m in everybody if m not in members]
+    without = f"Without {', '.join(left)}, whose steps are updates on demonstrations." if left else ""
+    style.caption(figure, curves.words(rows), without)
     return figure, rows
