@@ -58,7 +58,11 @@ def note_of(context) -> str:
     records = [folder / f"{name}.runs.json" for name in dict.fromkeys(context.tables)]
     found = [read_mapping(path) for path in records if path.exists()]
     said = [note.get(key) for note in found for key in ("code_note", "symptom_note")]
-    return " ".join(dict.fromkeys(filter(None, [code_note(context.loaded), symptom_note(context.loaded), *said])))
+    merged = {}  # heading -> what it is said of, each once
+    for sentence in filter(None, [code_note(context.loaded), symptom_note(context.loaded), *said]):
+        heading, _, body = sentence.partition(": ")
+        merged.setdefault(heading, {}).update(dict.fromkeys(body.removesuffix(".").split("; ")))
+    return " ".join(f"{heading}: {'; '.join(bodies)}." for heading, bodies in merged.items())
 
 
 def below(note) -> str:

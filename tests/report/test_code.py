@@ -1,11 +1,13 @@
 """Tables and figures mark runs that other code trained than the present one."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
 from prefix_rft.__main__ import main
-from prefix_rft.report.code import code_note, other_code, symptom_note
+from prefix_rft.common.files import write_json
+from prefix_rft.report.code import code_note, note_of, other_code, symptom_note
 from prefix_rft.report.study import load_study
 from prefix_rft.runs.record import UNKNOWN
 from tests.helpers import synthetic
@@ -96,3 +98,14 @@ def test_tables_name_the_warnings_of_a_training(made):
                 "Warnings of trainings (run.json says when, and what to change): LUFFY (seeds 0, 1): responses cut off.\n"
             )
         )
+
+
+def test_a_note_says_what_several_tables_share_once(tmp_path):
+    heading = "Warnings of trainings (run.json says when, and what to change)"
+    for name, body in (
+        ("few", "RFT (seed 0): no gradient"),
+        ("weak", "RFT (seed 0): no gradient; LUFFY (seed 1): no signal"),
+    ):
+        write_json(tmp_path / f"tables/{name}.runs.json", {"symptom_note": f"{heading}: {body}."})
+    note = note_of(SimpleNamespace(results=tmp_path, tables=["few", "weak"], loaded=[]))
+    assert note == f"{heading}: RFT (seed 0): no gradient; LUFFY (seed 1): no signal."

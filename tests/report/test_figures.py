@@ -149,7 +149,7 @@ def test_points_of_one_seed_are_exactly_at_their_rate(made, tmp_path):
     grid = ["method,lr,score,seed", *(f"{m},{v},{0.2 + 0.1 * i},0" for m, x in rates.items() for i, v in enumerate(x))]
     (tmp_path / "tables/lr_grid.csv").write_text("\n".join(grid) + "\n")
     figure, rows = pictures.picture("lr_sensitivity", preset, tmp_path)
-    assert pictures.title(figure) == "Learning rates by validation: best from 0.001 (RFT) to 0.004 (SFT)"
+    assert pictures.title(figure) == "Learning rates by validation: best from 0.001 for RFT to 0.004 for SFT"
     assert any(text.startswith("1 seed.") for text in pictures.words(figure))
     for axis, x in zip(figure.axes, rates.values(), strict=True):
         points = [line for line in axis.lines if line.get_marker() not in ("None", "o") or len(line.get_xdata()) > 1]
@@ -163,6 +163,7 @@ def test_the_words_of_a_difference():
     assert style.versus("A", "B", -0.42, -0.56, -0.29) == "A below B by 42 points [29, 56]"
     assert style.versus("A", "B", 0.055, 0.01, 0.1, 0.01) == "A above B by 5.5 points [1.0, 10]"
     assert style.versus("A", "B", -0.1, -0.3, 0.1) == "A and B not told apart (-10 points [-30, 10])"
+    assert style.versus("A", "B", 0.01, -0.01, 0.025) == "A and B about equal (1.0 points [-1.0, 2.5])"
     assert style.versus("A", "B", 0.1, 0.01, 0.2, 0.3).startswith("A and B not told apart")  # corrected by Holm
 
 

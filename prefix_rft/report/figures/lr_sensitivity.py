@@ -81,7 +81,7 @@ def panels(curves, looks, x_name, y_name, title):
     for axis in axes[:, 0]:
         axis.set_ylabel(y_name)
     low, high = (f(best, key=best.get) for f in (min, max))
-    span = f"{best[low]:g} ({curves[low][0]}) to {best[high]:g} ({curves[high][0]})"
+    span = f"{best[low]:g} for {curves[low][0]} to {best[high]:g} for {curves[high][0]}"
     style.head(
         figure, f"{title}: {f'best at {best[low]:g} for all' if best[low] == best[high] else f'best from {span}'}"
     )

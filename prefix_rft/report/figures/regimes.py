@@ -74,6 +74,8 @@ def draw(context):
         line[0].set_yticks(range(len(regimes)), labels)
     for axis in axes[-1]:
         axis.set_xlabel("percentage points")
+        axis.locator_params(axis="x", nbins=4)
+        axis.tick_params(axis="x", labelsize=6)
     style.head(figure, finding({k: [numbers[splits[0], name, k] for name, *_ in regimes] for k in kinds}))
     style.caption(
         figure,

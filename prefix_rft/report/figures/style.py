@@ -17,6 +17,8 @@ import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 from matplotlib.colors import to_hex, to_rgb  # noqa: E402
 
+from ..claims import within  # noqa: E402
+
 WIDTH = 7.0  # of every figure in inches, so that letters have one size in a page
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILION, PURPLE = (
@@ -171,7 +173,8 @@ def versus(ours, rival, mean, low, high, p=0.0):
         return f"{ours} above {rival} by {points(mean)} points [{points(low)}, {points(high)}]"
     if high < 0 and p < 0.05:
         return f"{ours} below {rival} by {points(-mean)} points [{points(-high)}, {points(-low)}]"
-    return f"{ours} and {rival} not told apart ({points(mean)} points [{points(low)}, {points(high)}])"
+    said = "about equal" if within(low, high) else "not told apart"
+    return f"{ours} and {rival} {said} ({points(mean)} points [{points(low)}, {points(high)}])"
 
 
 def seeds_words(numbers, bars="bars"):
@@ -205,7 +208,7 @@ def wrap(text, width):
 def head(figure, title, handles=(), labels=(), columns=None):
     """The title, left above all panels, and one legend for all of them below it."""
     lines = -(-len(title) // 98)
-    title = wrap(title, 98 if lines == 1 else len(title) // lines + 12)  # lines of about one length
+    title = wrap(title, 98 if lines == 1 else len(title) // lines + 16)  # lines of about one length
     if not len(handles):
         figure.suptitle(title, x=0.008, ha="left", fontsize=8.5, weight="bold")
         return
