@@ -216,7 +216,7 @@ def test_the_title_is_the_largest_decided_difference():
         )
 
     assert title((0.3, -0.1, 0.7), (0.1, -0.1, 0.3)) == "Choice: no variant told apart from first"
-    decided = "Choice: third below first by 12 points [5.0, 19]; 1 of 2 variants differ"
+    decided = "Choice: third below first by 12 points [5.0, 19]; 1 of 2 variants differ (avg@8)"
     assert title((0.3, -0.1, 0.7), (-0.12, -0.19, -0.05)) == decided
 
 

@@ -84,7 +84,7 @@ def finding(study, numbers, cell, metric):
         return f"{study.label}: no variant told apart from {first.label}"
     label, i = max(decided.items(), key=lambda item: abs(item[1].mean))
     said = style.versus(label, first.label, i.mean, i.low, i.high)
-    return f"{study.label}: {said}; {len(decided)} of {len(found)} variants differ"
+    return f"{study.label}: {said}; {len(decided)} of {len(found)} variants differ ({metric})"
 
 
 def draw(context):

@@ -83,7 +83,12 @@ def compare(study, members, key, title, limits=(0, None)):
     axes["curve"].set_xlabel("Step of reinforcement learning")
     axes["curve"].margins(x=0.01)
     handles = [plt.Line2D([], [], **(style.point_look(looks[m.run]) | style.line_look(looks[m.run]))) for m in members]
-    style.head(figure, finding(members, cells[0], temperature, study.samples), handles, [m.label for m in members])
+    style.head(
+        figure,
+        f"{study.label}: {finding(members, cells[0], temperature, study.samples)}",
+        handles,
+        [m.label for m in members],
+    )
     style.caption(
         figure, f"Scores: {seeds}", f"Sampling temperature {temperature:g}.", curves.words(lines), NOT_CORRECTED
     )
@@ -97,4 +102,4 @@ def finding(members, cell, temperature, samples):
     rival = max(members[1:], key=lambda m: score(m, *cell, temperature, metric).mean)
     i = paired_difference(*paired_scores(first, rival, *cell, temperature, metric))
     best = " (best of the others)" if len(members) > 2 else ""
-    return style.versus(first.label, rival.label + best, i.mean, i.low, i.high)
+    return f"{style.versus(first.label, rival.label + best, i.mean, i.low, i.high)} ({metric})"
