@@ -22,7 +22,7 @@ from prefix_rft.common.errors import UserError
 from prefix_rft.common.files import atomic_dir, read_mapping, write_json, write_text
 from prefix_rft.config.reading import read_yaml
 from prefix_rft.report.claims import NOT_TESTED, RULE
-from prefix_rft.report.figures import PAPER
+from prefix_rft.report.figures import FIGURES, PAPER
 from prefix_rft.report.formats import markdown, percent, read_csv
 from prefix_rft.report.paper_tables import Source
 from prefix_rft.report.published import beside_figure, count
@@ -108,19 +108,20 @@ def collect(results: Path, out: Path):
 # --------------------------------------------------------------------------------------------------------------- pages
 
 
-def caption(name: str, numbers: Path, preset: str) -> str:
+def caption(name: str, numbers: Path, preset: str, source: str | None = None) -> str:
     """A figure's caption in the report (workflow/report/*.rst) as one paragraph of Markdown.
 
     Args:
         name: of the figure.
         numbers: the CSV beside the figure; it says how many seeds and base models were drawn.
         preset: name of the preset.
+        source: whose caption it is; unset: that of `name`. A study's figure is its Figure 4.
     """
-    ablation = name.startswith(PREFIX)
-    source = ROOT / "workflow" / "report" / f"{'ablation' if ablation else name}.rst"
-    text = source.read_text(encoding="utf-8").replace("|preset|", preset)
+    ablation, source = name.startswith(PREFIX), source or name
+    path = ROOT / "workflow" / "report" / f"{'ablation' if ablation else source}.rst"
+    text = path.read_text(encoding="utf-8").replace("|preset|", preset)
     setting = ""
-    if ablation or (name in PAPER and name != "figure_1"):  # as `Plan.setting` of the workflow
+    if ablation or (source in PAPER and name != "figure_1"):  # as `Plan.setting` of the workflow
         rows = read_csv(numbers, ["n_seeds"])
         bases = len({r["base"] for r in rows}) if name == "figure_5" else None
         about = read_yaml(ROOT / "config" / preset / "preset.yaml")
@@ -129,11 +130,11 @@ def caption(name: str, numbers: Path, preset: str) -> str:
     return " ".join(text.replace("``", "`").replace("\\@", "@").split())
 
 
-def figure(folder: Path, name: str, preset: str) -> list[str]:
+def figure(folder: Path, name: str, preset: str, source: str | None = None) -> list[str]:
     """A figure of the folder with its caption; nothing where it was not drawn."""
     if not (folder / "figures" / f"{name}.png").exists():
         return []
-    return [f"![{name}](figures/{name}.png)", caption(name, folder / "figures" / f"{name}.csv", preset)]
+    return [f"![{name}](figures/{name}.png)", caption(name, folder / "figures" / f"{name}.csv", preset, source)]
 
 
 def by_metric(rows: list[dict], names: list[str], cell) -> list[list[str]]:
@@ -252,7 +253,7 @@ def paper_page(folder: Path, preset: str) -> str:
             page.append(path.read_text(encoding="utf-8"))
     names = sorted(p.stem for p in (folder / "figures").glob("*.png"))
     page.append("## Figures")
-    for name in (n for n in names if not n.startswith(PREFIX) and n not in INDEX_FIGURES):
+    for name in (n for n in names if n in FIGURES and n not in INDEX_FIGURES):
         page += [f"### {name}", *figure(folder, name, preset)]
     return "\n\n".join(part.strip() for part in page) + "\n"
 
@@ -277,7 +278,8 @@ def summary(folder: Path, out: Path, preset: str, override: str | None):
         pages = dict(titles)
         for name, title in titles.items():
             body = study_tables(source, folder, name, levels=True)
-            text = "\n\n".join(part.strip() for part in [f"# {title}", *body, *figure(folder, name, preset)])
+            shown = figure(folder, name, preset, None if name.startswith(PREFIX) else "figure_4")
+            text = "\n\n".join(part.strip() for part in [f"# {title}", *body, *shown])
             write_text(part / f"{name}.md", text + "\n")
         if any((folder / f"tables/{name}.md").exists() for name in PAPER_TABLES):
             write_text(part / "paper.md", paper_page(folder, preset))

@@ -398,6 +398,14 @@ class Plan:
         tables = [file for suffix in SHOWN for file in self.tables(study, suffix, claims)]
         return [*tables, f"{self.results}/tables/{study}.runs.json"]
 
+    def study_files(self, study: str) -> list[str]:
+        """Tables of a study; of one on a regime with Prefix-RFT also Figure 4, which shows whether prefixed rollouts stay ahead there."""
+        s = self.settings
+        shown = s.studies[study].get("regime", True) and "prefix_rft" in {
+            s.run(r).method for r in self.study_runs(study)
+        }
+        return self.study_tables(study) + (self.figure_files(study) if shown else [])
+
     def ablation_files(self, ablation: str) -> list[str]:
         return self.study_tables(ablation) + self.figure_files(ablation)
 
@@ -491,7 +499,7 @@ class Plan:
         return {
             **{figure_target(name): (self.figure_files, name) for name in self.figures},
             **{name: (self.table_files, name) for name in self.paper_tables},
-            **{f"study_{name}": (self.study_tables, name) for name in s.studies},
+            **{f"study_{name}": (self.study_files, name) for name in s.studies},
             **{name: (self.ablation_files, name) for name in s.ablations},
             **{f"benchmark_{name}": (self.benchmark_target, name) for name in s.benchmarks},
             **{f"run_{name}": (self.run_target, name) for name in s.known_runs},

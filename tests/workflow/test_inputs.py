@@ -110,6 +110,12 @@ def test_tables_of_the_main_comparison_of_a_study_and_of_an_ablation(tiny):
     assert "results/tiny/tables/few.runs.json" in tiny.study_tables("few")
 
 
+def test_a_study_of_a_regime_has_its_own_figure_4(tiny):
+    figures = {name: [f for f in tiny.study_files(name) if "/figures/" in f] for name in tiny.settings.studies}
+    assert figures["own"] == [f"results/tiny/figures/own.{kind}" for kind in ("pdf", "png", "csv")]
+    assert figures["methods"] == figures["controls"] == []  # their Prefix-RFT is that of the main comparison
+
+
 def test_figure_4_is_about_one_method(tiny):
     runs = {f.split("/")[3] for f in tiny.figure_inputs("figure_4") if f.startswith("results/tiny/runs")}
     assert runs == {"prefix_rft"}

@@ -162,6 +162,37 @@ rule draw_figure:
         "python -m prefix_rft figure {wildcards.figure:q} --preset {params.preset:q} {params.override:q} --seeds {params.seeds:q} > {log:q} 2>&1"
 
 
+rule draw_study:
+    """Draw Figure 4 of one study: do its prefixed rollouts stay ahead of the plain ones?"""
+    input:
+        lambda w: by_record(plan.study_inputs(w.study)),
+        identity=lambda w: plan.records.preset(),
+        preset=ancient(PRESET),
+    output:
+        pdf=f"{RESULTS}/figures/{{study}}.pdf",
+        png=report(
+            f"{RESULTS}/figures/{{study}}.png",
+            caption="../report/study.rst",
+            category="Studies",
+            labels={"comparison": "{study}", "table": "figure"},
+        ),
+        csv=f"{RESULTS}/figures/{{study}}.csv",
+    log:
+        f"{RESULTS}/logs/figure.{{study}}.log",
+    benchmark:
+        f"{RESULTS}/timings/figure.{{study}}.tsv"
+    conda:
+        ENVIRONMENT
+    params:
+        preset=S.preset,
+        override=plan.override_flag,
+        seeds=lambda w: plan.seed_list(w.study),
+        kept=lambda w: plan.kept(plan.study_inputs(w.study)),
+        setting=lambda w: plan.setting(w.study),
+    shell:
+        "python -m prefix_rft figure figure_4 --preset {params.preset:q} {params.override:q} --study {wildcards.study:q} --seeds {params.seeds:q} --out {output.pdf:q} > {log:q} 2>&1"
+
+
 rule draw_ablation:
     """Draw the figure of one ablation."""
     input:

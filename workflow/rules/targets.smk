@@ -53,9 +53,9 @@ rule figures:
 
 
 rule studies:
-    """Target: the tables of every study."""
+    """Target: the tables and figures of every study."""
     input:
-        [plan.study_tables(name) for name in S.studies],
+        [plan.study_files(name) for name in S.studies],
         [name for name in S.broken if name.startswith("study_")],  # ends in the error of rule unknown_target
 
 
