@@ -87,28 +87,33 @@ def test_links_lead_somewhere(root, page):
     assert not re.search(r"@@\w+@@", text), "a placeholder was left"
 
 
+def numbers(row):
+    return [c.strip(" *") for c in row.split("|")[2:-1]]
+
+
 def test_numbers_of_the_readme_are_those_of_the_tables(root):
-    lines = [
-        [c.strip(" *") for c in x.split("|")[1:]]
-        for x in (root / "README.md").read_text().splitlines()
-        if x.startswith("|")
-    ]
-    shown = {line[0]: line[1:5] for line in lines}
-    runs = {
-        "Base": "base",
-        "SFT": "sft",
-        "RFT (Dr.GRPO)": "rft",
-        "LUFFY": "luffy",
-        "Prefix-RFT": "prefix_rft",
-        "SFT then RFT": "sft_then_rft",
-    }
-    rows = {
-        (r["method"], r["split"], r["metric"], r["temperature"]): float(r["mean"])
+    """The table of the README beside main.csv, and beside the page of study `own`."""
+    page = (root / "README.md").read_text()
+    rows = {row.split("|")[1].strip(" *"): numbers(row) for row in re.findall(r"^\|.*$", page, re.MULTILINE)}
+    main = {
+        (r["method"], r["split"], r["temperature"]): f"{100 * float(r['mean']):.1f}"
         for r in read_csv(root / "docs/results/tiny/main.csv")
+        if r["metric"] == "avg@8"
     }
-    for name, run in runs.items():
-        expected = [f"{100 * rows[run, 'test', m, t]:.1f}" for m in ("avg@8", "pass@8") for t in ("0.6", "1")]
-        assert shown[name] == expected, name
+    tables = re.findall(
+        r"on `(test|ood/longer)` \(.*?\n\n(.*?)\n\n", (root / "docs/results/tiny/own.md").read_text(), re.DOTALL
+    )
+    own = {  # split -> method -> avg@8 at T = 1, pass@8, avg@8 at T = 0.6, pass@8
+        split: {row.split("|")[1].strip(): [c.split()[0] for c in numbers(row) if c] for row in table.splitlines()[2:]}
+        for split, table in reversed(tables)  # the first table of a split has the scores
+    }
+    labels = {"Base": "base", "SFT": "sft", "RFT (Dr.GRPO)": "rft", "LUFFY": "luffy", "Prefix-RFT": "prefix_rft"}
+    for label, run in {**labels, "SFT then RFT": "sft_then_rft"}.items():
+        shown = next(values for name, values in rows.items() if name.split(",")[0] == label)
+        scores = own["test"][label], own["ood/longer"][label]
+        expected = [main[run, "test", "0.6"], main[run, "test", "1"], main[run, "ood/longer", "0.6"]]
+        expected += [scores[0][2], scores[0][0], scores[1][2]]
+        assert shown == expected, label
 
 
 # ------------------------------------------------------------------------------------------------- committed results
