@@ -84,6 +84,17 @@ def symptoms(run) -> list[Symptom]:
             f" {limit} leaves too little room after the prefix",
         ),
         Symptom(
+            "prefixed rollouts behind plain ones",
+            10,
+            lambda row: (
+                None not in (row["reward_prefixed"], row["reward_plain"])
+                and row["reward_prefixed"] < row["reward_plain"]
+            ),
+            "rollouts that continue a prefix were right less often than plain ones, so their advantage is negative and the update makes the"
+            " demonstrations less likely (docs/findings.md): the model cannot continue this style yet; train by SFT first, or show the"
+            " prefix without training it (prefix.keep: none)",
+        ),
+        Symptom(
             "the verifier times out",
             5,
             lambda row: row["timed_out"] > OFTEN * rows,

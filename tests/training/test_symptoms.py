@@ -17,6 +17,7 @@ GOOD = {
     "grad_norm": 0.05,
     "entropy": 0.3,
     "reward_prefixed": 0.5,
+    "reward_plain": 0.4,
     "timed_out": 0,
 }
 SIGNS = {
@@ -27,6 +28,7 @@ SIGNS = {
     "most updates without a signal": {"groups_all_wrong": 0.7, "groups_all_right": 0.25},
     "entropy collapsed": {"entropy": 1e-6},
     "prefixed rollouts never right": {"reward_prefixed": 0.0},
+    "prefixed rollouts behind plain ones": {"reward_prefixed": 0.3},
     "the verifier times out": {"timed_out": 3},  # of 2 prompts x 4
 }
 
@@ -59,6 +61,10 @@ def test_a_good_run_has_no_warning():
     assert Watch(run_config(method="prefix_rft", demos="d"), rows(500)).warnings() == []
     plain = [row | {"reward_prefixed": None} for row in rows(100)]
     assert Watch(run_config(), plain).warnings() == []
+    prefixed = [
+        row | {"reward_plain": None} for row in rows(100)
+    ]  # a group that shares one prefix has no plain rollout
+    assert Watch(run_config(method="uft", demos="d"), prefixed).warnings() == []
     sft = [{"grad_norm": 0.5, "step": i} | dict.fromkeys(GOOD.keys() - {"grad_norm"}) for i in range(50)]
     assert Watch(run_config(method="sft", demos="d"), sft).warnings() == []
 
