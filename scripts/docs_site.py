@@ -118,6 +118,9 @@ def on_page_markdown(markdown, page, **_):
             return match[0]
         return posixpath.relpath(to, posixpath.dirname(page.file.src_uri) or ".")
 
+    markdown = re.sub(
+        r"^\[!\[[^\n]*\]\(https:.*\n", "", markdown, flags=re.MULTILINE
+    )  # badges: the site fetches nothing
     # a table right below a comment is one for GitHub, but not here
     return re.sub(r"^(<!-- .* -->)\n", r"\1\n\n", LINK.sub(moved, markdown), flags=re.MULTILINE)
 

@@ -87,6 +87,10 @@ def test_links_lead_somewhere(root, page):
     assert not re.search(r"@@\w+@@", text), "a placeholder was left"
 
 
+def test_the_readme_is_short(root):
+    assert len((root / "README.md").read_text().splitlines()) <= 130
+
+
 def numbers(row):
     return [c.strip(" *") for c in row.split("|")[2:-1]]
 
