@@ -67,7 +67,7 @@ class Ours:
     """A step of RFT as `train.py` does it: sample (the sampler's log-probs are pi_old's), reward, two updates, sync."""
 
     def __init__(self, model, load, prompts):
-        half = load.prompts // 2
+        half = max(1, load.prompts // 2)
         self.run = build_run(
             {
                 "method": "rft",
@@ -100,7 +100,7 @@ class Ours:
         ]
         for e in episodes:
             e.old_from = UPDATE if e.group < self.half else SAMPLER
-        for first in (0, self.half):
+        for first in range(0, self.prompts[-1][0] + 1, self.half):
             mini = [e for e in episodes if first <= e.group < first + self.half]
             self.learner.update(mini, self.method.weigh(mini))
         self.engine.sync(self.learner.model)

@@ -38,3 +38,9 @@ def test_both_sides_are_measured(world, tmp_path, more):
     for part in (found[name] for name in parts):
         low, high = part["ratio_min_max"]
         assert 0 < low <= part["ratio"] <= high and part["ours_seconds"] > 0 and part["their_seconds"] > 0
+
+
+@pytest.mark.parametrize("prompts", ["1", "3"])  # an odd number: half of it is not the rest
+def test_any_number_of_prompts(world, tmp_path, prompts):
+    assert main([*command(world, tmp_path / "speed.json", "--skip-trl"), "--prompts", prompts]) == 0
+    assert read_json(tmp_path / "speed.json")["shape"]["rows"] == 2 * int(prompts)
