@@ -213,7 +213,7 @@ def table(found):
     """The measured rates in Markdown, between the marks of the page."""
     head = "| model | rows x tokens | ours, tokens/s | generate, tokens/s | ratio | times the arithmetic limit | RL step beside TRL |"
     lines = [head, "|---|---:|---:|---:|---:|---:|---:|"]
-    for row in (*found["sizes"], *found["rows"], *found["lengths"]):
+    for row in (row for name in ("sizes", "rows", "lengths") for row in found.get(name, ())):
         rollout, step, shape = row["rollout"], row.get("step"), row["shape"]
         cells = [row["model"], f"{shape['rows']} x {shape['new_tokens']}"]
         cells += [f"{rollout[f'{side}_tokens_per_second']:,.0f}" for side in ("ours", "their")]
@@ -306,7 +306,7 @@ def figures():
 
 def main():
     from prefix_rft.common import provenance
-    from prefix_rft.common.files import write_json
+    from prefix_rft.common.files import write_json, write_text
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -323,7 +323,11 @@ def main():
             print(name, file=sys.stderr, flush=True)
             found[name] = function()
             write_json(FILE, found | {"versions": provenance.versions(), "hardware": provenance.hardware()})
-    figures()
+    if missing := [name for name in MEASURED if name not in found]:
+        write_text(PAGE, table(found))
+        print(f"not measured yet, so no figure: {', '.join(missing)}", file=sys.stderr)
+    else:
+        figures()
 
 
 if __name__ == "__main__":

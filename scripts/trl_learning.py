@@ -1,8 +1,8 @@
-"""Does the trainer for TRL learn as ours does? python -m scripts.trl_learning results/tiny docs/results/trl_learning
+"""Does the trainer for TRL learn as ours does? python -m scripts.trl_learning results/extension docs/results/trl_learning
 
 Trains the base model of a preset by Prefix-RFT twice for each seed, with our trainer and with `PrefixGRPOTrainer`: same problems,
 demonstrations, rewards and settings. Writes OUT.json, the mean reward of the plain rollouts of every step, and OUT.png. What OUT.json has
-already is not trained again. Data and base model: snakemake --cores all results/tiny/models/base results/tiny/data/demos.strong.parquet
+already is not trained again. docs/trl.md has the command that makes data and base model.
 """
 
 import argparse

@@ -399,11 +399,10 @@ class Plan:
         return [*tables, f"{self.results}/tables/{study}.runs.json"]
 
     def study_files(self, study: str) -> list[str]:
-        """Tables of a study; of one on a regime with Prefix-RFT also Figure 4, which shows whether prefixed rollouts stay ahead there."""
+        """Tables of a study; of a regime with a Prefix-RFT of its own also Figure 4: do prefixed rollouts stay ahead there?"""
         s = self.settings
-        shown = s.studies[study].get("regime", True) and "prefix_rft" in {
-            s.run(r).method for r in self.study_runs(study)
-        }
+        own = [r for r in self.study_runs(study) if r not in s.runs and s.run(r).method == "prefix_rft"]
+        shown = own and s.studies[study].get("regime", True)
         return self.study_tables(study) + (self.figure_files(study) if shown else [])
 
     def ablation_files(self, ablation: str) -> list[str]:

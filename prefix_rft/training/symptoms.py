@@ -27,6 +27,13 @@ class Symptom:
     advice: str
 
 
+def _behind(row) -> bool:
+    """Whether prefixed rollouts are right less often, while their prefixes have an advantage that a clip could act on: not where a prefix
+    is only shown, or imitated whatever the reward."""
+    prefixed, plain = row["reward_prefixed"], row["reward_plain"]
+    return None not in (prefixed, plain, row["clip_fraction_prefix"]) and prefixed < plain
+
+
 def symptoms(run) -> list[Symptom]:
     """The symptoms of a run's method; `run`: its configuration."""
     skipped = Symptom(
@@ -86,10 +93,7 @@ def symptoms(run) -> list[Symptom]:
         Symptom(
             "prefixed rollouts behind plain ones",
             10,
-            lambda row: (
-                None not in (row["reward_prefixed"], row["reward_plain"])
-                and row["reward_prefixed"] < row["reward_plain"]
-            ),
+            _behind,
             "rollouts that continue a prefix were right less often than plain ones, so their advantage is negative and the update makes the"
             " demonstrations less likely (docs/findings.md): the model cannot continue this style yet; train by SFT first, or show the"
             " prefix without training it (prefix.keep: none)",

@@ -65,6 +65,13 @@ def plans():
     return [(" ".join(options), sorted(pages)) for (options, _), pages in sorted(groups.items())]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_stand_in_fences(page):
+    """An indented block would be a command that no test sees."""
+    prose = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    assert not [line for line in prose.splitlines() if line.startswith("    ") and COMMAND.match(line.strip())]
+
+
 def test_pages_with_tests_of_their_own_are_named_by_these():
     for page, test in OWN.items():
         assert page.rpartition("/")[2] in (ROOT / test).read_text()

@@ -18,6 +18,7 @@ GOOD = {
     "entropy": 0.3,
     "reward_prefixed": 0.5,
     "reward_plain": 0.4,
+    "clip_fraction_prefix": 0.0,
     "timed_out": 0,
 }
 SIGNS = {
@@ -61,9 +62,13 @@ def test_a_good_run_has_no_warning():
     assert Watch(run_config(method="prefix_rft", demos="d"), rows(500)).warnings() == []
     plain = [row | {"reward_prefixed": None} for row in rows(100)]
     assert Watch(run_config(), plain).warnings() == []
+    shown = [
+        row | {"reward_prefixed": 0.1, "clip_fraction_prefix": None} for row in rows(100)
+    ]  # no advantage on a prefix
+    assert Watch(run_config(method="prefix_shown", demos="d"), shown).warnings() == []
     prefixed = [
         row | {"reward_plain": None} for row in rows(100)
-    ]  # a group that shares one prefix has no plain rollout
+    ]  # no plain rollout: the whole group shares one prefix
     assert Watch(run_config(method="uft", demos="d"), prefixed).warnings() == []
     sft = [{"grad_norm": 0.5, "step": i} | dict.fromkeys(GOOD.keys() - {"grad_norm"}) for i in range(50)]
     assert Watch(run_config(method="sft", demos="d"), sft).warnings() == []

@@ -113,7 +113,9 @@ def test_tables_of_the_main_comparison_of_a_study_and_of_an_ablation(tiny):
 def test_a_study_of_a_regime_has_its_own_figure_4(tiny):
     figures = {name: [f for f in tiny.study_files(name) if "/figures/" in f] for name in tiny.settings.studies}
     assert figures["own"] == [f"results/tiny/figures/own.{kind}" for kind in ("pdf", "png", "csv")]
-    assert figures["methods"] == figures["controls"] == []  # their Prefix-RFT is that of the main comparison
+    assert (
+        figures["methods"] == figures["controls"] == figures["budget"] == []
+    )  # their Prefix-RFT is that of the main comparison
 
 
 def test_figure_4_is_about_one_method(tiny):
