@@ -13,9 +13,9 @@ from markdown_it import MarkdownIt
 
 from ..common.files import read_json, read_parquet, write_text
 from ..config.preset import preset_values
+from ..runs.ablations import read_ablations
 from .claims import RULE
 from .compare import read_results, sentence
-from .formats import markdown
 from .headline import read_headline, score_table, seeds_of, sentences
 
 DOTS, CSS_PIXELS = 300, 135  # per inch of a figure: in its file, and on the page
@@ -63,7 +63,12 @@ def make_page(s: Sources) -> Path:
     """Write report.html into the results; returns its path. Raises `UserError` where the tables are missing."""
     values = preset_values(s.preset / "preset.yaml")
     parts = [("Question", f"<p>{html.escape(QUESTION)}</p>"), ("Setting", setting(s, values)), ("Result", result(s))]
-    parts += [("Figures", figures(s)), ("Tables", tables(s)), ("What was run", provenance(s))]
+    parts += [
+        ("Figures", figures(s)),
+        ("Tables", tables(s)),
+        ("Studies and ablations", further(s, values)),
+        ("What was run", provenance(s)),
+    ]
     body = "\n".join(f"<section><h2>{title}</h2>\n{text}</section>" for title, text in parts if text)
     name = html.escape(label(s, values))
     page = (
@@ -83,6 +88,12 @@ def render(text: str) -> str:
 def wide(text: str) -> str:
     """A table of Markdown in a box that scrolls by itself on a narrow page."""
     return f'<div class="wide">{render(text)}</div>\n'
+
+
+def pairs(rows) -> str:
+    """A table of (name, value in HTML) whose values are text: they wrap."""
+    cells = "".join(f"<tr><th>{name}</th><td>{value}</td></tr>" for name, value in rows)
+    return f'<table class="pairs">{cells}</table>\n'
 
 
 # ------------------------------------------------------------------------------------------------------------- sections
@@ -116,9 +127,9 @@ def example(data: Path) -> str:
         ("demonstration", f"<mark>{html.escape(text[:half])}</mark>{html.escape(text[half:])}"),
         ("answer", html.escape(problem["answer"])),
     ]
-    cells = "".join(f"<tr><th>{name}</th><td><pre>{value}</pre></td></tr>" for name, value in rows)
     return (
-        f'<div class="wide"><table class="example">{cells}</table></div>\n<p class="caption">A training problem. Marked: a prefix of the'
+        pairs((name, f"<pre>{value}</pre>") for name, value in rows)
+        + '<p class="caption">A training problem. Marked: a prefix of the'
         " demonstration, as one rollout of each group is given; the model has to find the rest.</p>\n"
     )
 
@@ -143,20 +154,21 @@ def agreement(s: Sources) -> str:
 
 
 def figures(s: Sources) -> str:
-    text = ""
-    for name, title in FIGURES.items():
-        file = s.results / "figures" / f"{name}.png"
-        if file.exists():
-            png = file.read_bytes()
-            width = round(
-                int.from_bytes(png[16:20], "big") * CSS_PIXELS / DOTS
-            )  # so that all figures have letters of one size
-            data = base64.b64encode(png).decode()
-            text += (
-                f'<figure><h3>{html.escape(title)}</h3><img width="{width}" alt="{html.escape(title)}" src="data:image/png;base64,{data}">'
-                f"<figcaption>{html.escape(caption(s.captions / f'{name}.rst'))}</figcaption></figure>\n"
-            )
-    return text
+    return "".join(figure(s, name, title, f"{name}.rst") for name, title in FIGURES.items())
+
+
+def figure(s: Sources, name: str, title: str, words: str = "") -> str:
+    """One figure with its caption, the file `words`; nothing where the figure has not been drawn."""
+    file = s.results / "figures" / f"{name}.png"
+    if not file.exists():
+        return ""
+    png = file.read_bytes()
+    width = round(int.from_bytes(png[16:20], "big") * CSS_PIXELS / DOTS)  # so that all figures have letters of one size
+    data = base64.b64encode(png).decode()
+    text = f'<figure><h3>{html.escape(title)}</h3><img width="{width}" alt="{html.escape(title)}" src="data:image/png;base64,{data}">'
+    if words:
+        text += f"<figcaption>{html.escape(caption(s.captions / words))}</figcaption>"
+    return text + "</figure>\n"
 
 
 def caption(file: Path) -> str:
@@ -171,6 +183,19 @@ def tables(s: Sources) -> str:
         file = s.results / "tables" / f"{name}.md"
         if file.exists():
             text += f"<details><summary>{title}</summary>\n{wide(file.read_text(encoding='utf-8'))}</details>\n"
+    return text
+
+
+def further(s: Sources, values: dict) -> str:
+    """The map of regimes, and each study and ablation that has been run: its figure and scores, behind its name."""
+    names = {name: study["label"] for name, study in values.get("studies", {}).items()}
+    names |= {f"ablation_{name}": f"Ablation: {a.label}" for name, a in read_ablations(s.preset).items()}
+    text = figure(s, "regimes", "The map of regimes", "regimes.rst")
+    for name, title in names.items():
+        scores = s.results / "tables" / f"{name}.md"
+        if scores.exists():
+            inner = figure(s, name, title) + wide(scores.read_text(encoding="utf-8"))
+            text += f"<details><summary>{html.escape(title)}</summary>\n{inner}</details>\n"
     return text
 
 
@@ -190,7 +215,7 @@ def provenance(s: Sources) -> str:
         ["versions", ", ".join(f"{k} {v}" for k, v in versions.items())],
         ["CPU time of all jobs", f"{sum(seconds) / 60:.0f} minutes in {len(seconds)} jobs"],
     ]
-    text = wide(markdown(["", "of this folder of results"], rows))
+    text = pairs((name, html.escape(value)) for name, value in rows)
     if s.audit.exists():
         text += f'<p>Every job, file and parameter: <a href="{html.escape(s.audit.name)}">the audit trail</a>.</p>\n'
     return text

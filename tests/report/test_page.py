@@ -79,6 +79,22 @@ def test_page_says_whether_the_committed_results_agree(made, tmp_path):
     (results / "audit.html").unlink()
 
 
+def test_page_has_the_studies_and_ablations_that_were_run(made, tmp_path):
+    """A study that has tables is on the page with its figure; before that the page has no such section."""
+    preset, results = made
+    tables.make_tables(preset, results, results / "tables", "few")
+    text = page.make_page(sources(preset, results)).read_text()
+    section = text.split("<h2>Studies and ablations</h2>")[1].split("</section>")[0]
+    assert re.findall("<summary>(.*)</summary>", section) == ["10 % of the demonstrations"]
+    assert '<td style="text-align:left">Prefix-RFT</td>' in section and "<img" not in section
+    shutil.copy(results / "figures/comparison.png", results / "figures/few.png")
+    section = page.make_page(sources(preset, results)).read_text().split("<h2>Studies and ablations</h2>")[1]
+    assert section.count("data:image/png;base64,") == 1
+    (results / "figures/few.png").unlink()
+    for file in (results / "tables").glob("few*"):
+        file.unlink()
+
+
 def test_text_of_problems_is_escaped(made, tmp_path):
     preset, results = made
     label = "a & <b>"
