@@ -53,7 +53,11 @@ HEADLINES = (
         "Prefix-RFT beats training all prefix tokens",
         "avg",
     ),
-    ("The reward gap between prefixed and plain rollouts narrows", "The gap between the rewards", "reward"),
+    (
+        "The reward gap between prefixed and plain rollouts narrows, without turning round",
+        "The gap between the rewards",
+        "reward",
+    ),
 )
 
 
@@ -201,20 +205,33 @@ def study_tables(source: Source, folder: Path, study: str, levels: bool) -> list
     return text
 
 
-def claim_table(folder: Path) -> str:
-    """The headline claims: a row each, from the main comparison where it tests the claim, else from the studies."""
-    paths = [p for name in ("claims", "paper_claims") if (p := folder / f"tables/{name}.csv").exists()]
-    tested = [r for p in paths for r in read_csv(p) if r["verdict"] != NOT_TESTED]
-    temperatures = sorted({r["temperature"] for r in tested if r["temperature"]}, key=float, reverse=True)
+def claim_table(folder: Path, studies=()) -> str:
+    """The headline claims: a row each, from the main comparison where it tests the claim, else from the first study that does."""
+    sources = {"": "claims", **{study: f"{study}.claims" for study in studies}, "paper": "paper_claims"}
+    tested = {
+        name: [r for r in read_csv(path) if r["verdict"] != NOT_TESTED]
+        for name, file in sources.items()
+        if (path := folder / f"tables/{file}.csv").exists()
+    }
+    rows = [r for found in tested.values() for r in found]
+    temperatures = sorted({r["temperature"] for r in rows if r["temperature"]}, key=float, reverse=True)
     lines = []
     for text, pattern, family in HEADLINES:
-        found = [r for r in tested if re.match(pattern, r["claim"]) and r["metric"].split("@")[0] == family]
+        name, found = next(
+            (
+                (name, found)
+                for name, rows in tested.items()
+                if (found := [r for r in rows if re.match(pattern, r["claim"]) and r["metric"].split("@")[0] == family])
+            ),
+            ("", []),
+        )
         cells = {}
         for r in found:
             cells.setdefault(r["temperature"], f"{difference(r)} {r['verdict']}")
         metric = found[0]["metric"] if found else family
-        lines.append([text, metric, *(cells.get(t, "" if found else NOT_TESTED) for t in temperatures)])
-    return markdown(["Claim", "Metric", *(f"T = {t}" for t in temperatures)], lines)
+        where = f"[{name}]({name}.md)" if name else ""
+        lines.append([text, metric, *(cells.get(t, "" if found else NOT_TESTED) for t in temperatures), where])
+    return markdown(["Claim", "Metric", *(f"T = {t}" for t in temperatures), "Study"], lines)
 
 
 def index_page(source: Source, folder: Path, preset: str, pages: dict[str, str]) -> str:
@@ -230,8 +247,9 @@ def index_page(source: Source, folder: Path, preset: str, pages: dict[str, str])
         "By level: [main.csv](main.csv).",
         "## Claims of the paper",
         f"Paired differences in percentage points. {RULE[0].upper()}{RULE[1:]}.",
-        claim_table(folder),
-        f"All claims, the critics' too: {', '.join(claims)}.",
+        claim_table(folder, pages),
+        f"All claims, the critics' too: {', '.join(claims)}. A claim that the main comparison cannot test is called *{NOT_TESTED}*"
+        " there, with the target that tests it.",
     ]
     if pages:
         page += ["## Studies", "\n".join(f"* [{name}]({name}.md): {title}" for name, title in pages.items())]

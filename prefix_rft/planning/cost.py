@@ -319,13 +319,16 @@ def planned(preset, target, cores=1):
 
 
 def read_plan(text):
-    """The jobs in the output of a dry run."""
+    """The jobs in the output of a dry run; those of a group are indented there."""
     jobs = []
-    for block in re.split(r"\n(?=(?:local)?rule [\w.+-]+:)", text)[1:]:
-        rule = re.match(r"(?:local)?rule ([\w.+-]+):", block)[1]
-        found = re.search(r"^ {4}wildcards: (.*)$", block, re.MULTILINE)
+    for block in re.split(r"\n(?=\s*(?:local)?rule [\w.+-]+:)", text)[1:]:
+        rule = re.match(r"\s*(?:local)?rule ([\w.+-]+):", block)[1]
+        found = re.search(r"^\s+wildcards: (.*)$", block, re.MULTILINE)
         pairs = re.findall(r"(\w+)=([^,]+)", found[1]) if found else []
         jobs.append((rule, {k: v.strip() for k, v in pairs}))
+    total = re.findall(r"^total +(\d+)$", text, re.MULTILINE)
+    if total and int(total[-1]) != len(jobs):
+        raise RuntimeError(f"snakemake -n counts {total[-1]} jobs, {len(jobs)} were read from its output")
     return jobs
 
 

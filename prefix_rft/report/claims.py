@@ -38,6 +38,7 @@ FIELDS = [
     "target",
 ]
 NOT_TESTED = "not tested"
+TURNED = "does not hold"  # of the gap of Figure 4, whatever the size of its change
 
 
 def verdict(low, high, unit="points"):
@@ -109,20 +110,23 @@ def claims(study):
 
 def gap_narrows(study, member):
     """The paper's Figure 4. The gap is the reward of prefixed minus plain rollouts; measured is its mean over the first third of the steps
-    minus its mean over the last third. One number a seed, Student's interval over seeds."""
+    minus its mean over the last third. One number a seed, Student's interval over seeds. Where the prefixed rollouts end below the plain
+    ones (the interval of the last third lies below 0) the gap has turned round, and the claim does not hold."""
     claim = Claim(
         "The gap between the rewards of prefixed and plain rollouts narrows during training", "Figure 4", study.name
     )
-    change = []
+    change, last = [], []
     for rows in member.metrics().values():
         both = [(r.get("reward_prefixed"), r.get("reward_plain")) for r in rows]
         gap = [a - b for a, b in both if a is not None and b is not None]
         third = len(gap) // 3
         if third == 0:
             return []
-        change.append(np.mean(gap[:third]) - np.mean(gap[-third:]))
+        last.append(np.mean(gap[-third:]))
+        change.append(np.mean(gap[:third]) - last[-1])
     temperature = member.config.rollout.temperature
-    return [row_of(claim, mean_interval(change), split="train", metric="reward", temperature=temperature)]
+    row = row_of(claim, mean_interval(change), split="train", metric="reward", temperature=temperature)
+    return [row | {"verdict": TURNED} if mean_interval(last).high < 0 else row]
 
 
 # ---------------------------------------------------------------------------------------- claims of further studies

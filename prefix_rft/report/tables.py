@@ -248,7 +248,9 @@ def make_tables(preset_config: Path, results: Path, out: Path, study=MAIN, seeds
     ]
     if study.ablation is None:  # claims about ablations are in paper_claims.csv
         rows = claims(study)
-        if study.name == MAIN and rows:  # claims that need more runs, with the target that makes them
+        if study.name != MAIN:  # those that name this study
+            rows += [r for r in further(study, study.name) if r["verdict"] != NOT_TESTED]
+        elif rows:  # claims that need more runs, with the target that makes them
             rows += further(study) + not_tested(skip=(MAIN,))
         tables.append((f"{dot}claims", CLAIM_FIELDS, rows, claims_md))
     note = below(code_note([study])) + below(symptom_note([study]))

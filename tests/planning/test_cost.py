@@ -352,6 +352,17 @@ def test_engine_and_its_options_change_time_and_memory_together(monkeypatch):
     assert given.seconds < default.seconds and given.memory > default.memory
 
 
+@pytest.mark.parametrize("preset", ["paper-7b", "smollm2-gsm"])
+def test_every_job_of_a_real_plan_is_read(preset, monkeypatch):
+    """Jobs of a group, such as the evaluations of the paper presets, are printed otherwise than single ones."""
+    monkeypatch.chdir(ROOT)
+    jobs = cost.planned(preset, "all")
+    evaluated = [w["run"] for rule, w in jobs if rule.startswith("evaluate") and "run" in w]
+    assert {"sft", "rft", "sft_then_rft", "luffy", "prefix_rft"} <= set(evaluated)
+    with pytest.raises(RuntimeError, match="counts 2 jobs, 1 were read"):
+        cost.read_plan("x\nrule train:\n    wildcards: run=rft\ntotal      2\n")
+
+
 def test_a_plan_becomes_jobs_and_the_command_a_table(monkeypatch, capsys):
     text = "x\n[time]\nrule train:\n    input: a\n    wildcards: run=prefix_rft, seed=0\n    x: y\nlocalrule all:\n    input: b\n"
     assert cost.read_plan(text) == [("train", {"run": "prefix_rft", "seed": "0"}), ("all", {})]
