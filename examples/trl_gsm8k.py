@@ -1,4 +1,4 @@
-"""Prefix-RFT on GSM8K with TRL, on one GPU. Needs: pip install prefix-rft[trl]
+"""Prefix-RFT on GSM8K with TRL, on one GPU. Needs, in a clone: pip install ".[trl]"
 
     python examples/trl_gsm8k.py                                          # Qwen2.5-0.5B, all its weights
     python examples/trl_gsm8k.py --model HuggingFaceTB/SmolLM2-360M --lora

@@ -236,9 +236,11 @@ def claim_table(folder: Path, studies=()) -> str:
 
 def index_page(source: Source, folder: Path, preset: str, pages: dict[str, str]) -> str:
     claims = [f"[{name}.csv]({name}.csv)" for name in COPIED[1:3] if (folder / f"tables/{name}.csv").exists()]
+    own = f"findings_{preset}.md"
+    findings = own if (ROOT / "docs" / own).exists() else "findings.md"
     page = [
         f"# Results of preset `{preset}`",
-        f"{source.preset.get('label', preset)}. What the results mean: [findings](../../findings.md).",
+        f"{source.preset.get('label', preset)}. What the results mean: [findings](../../{findings}).",
         "This folder is the summary that git keeps, written by `python -m scripts.publish`. All tables, figures and records of the"
         " runs are in an archive ([how to get it](../../status.md#results)). [manifest.json](manifest.json) has the hash of each of its"
         " files, and the seeds, code revisions and hardware of the trainings.",

@@ -164,7 +164,12 @@ def _model(model):
 
         if str(model).count("/") != 1 or folder.parent.is_dir():  # a name on the hub is owner/name
             raise UserError(f"--model {model}: no such folder")
-        folder, _ = fetch_model(str(model), "main", f"--model {model}")
+        try:
+            folder, _ = fetch_model(str(model), "main", f"--model {model}")
+        except UserError as e:
+            raise UserError(
+                f"--model {model}: no such folder (one with config.json, safetensors and a tokenizer), and as a name on the hub: {e}"
+            ) from e
     values = check_folder(folder) if (folder / "model.safetensors").is_file() else read_mapping(folder / "config.json")
     tokenizer = load_tokenizer(folder)
     settings = folder / "generation_config.json"

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 
 import pytest
 import yaml
@@ -9,7 +10,7 @@ import yaml
 from prefix_rft.common.errors import UserError
 from prefix_rft.common.files import read_json, read_jsonl, read_parquet
 from prefix_rft.planning.new_preset import look, make_preset, verifier_for
-from tests.conftest import run
+from tests.conftest import ROOT, run
 from tests.helpers.own import chat_model
 
 COLUMNS = {"prompt": None, "answer": None, "demonstration": None}
@@ -105,6 +106,14 @@ def test_what_init_writes_is_right_and_read(root, tmp_path, monkeypatch):
     assert check_preset(tmp_path / "config/rl") and not (tmp_path / "config/rl/sft.yaml").exists()
     with pytest.raises(UserError, match="config/rl: is there already"):
         make_preset(tmp_path / "config/rl", tmp_path / "mine.jsonl", "base", COLUMNS)
+
+
+def test_a_model_that_is_neither_a_folder_nor_on_the_hub(tmp_path, monkeypatch):
+    """A path of two parts looks like a name on the hub. The error says first that there is no such folder."""
+    path = written(tmp_path, [{"question": f"{i}+1", "target": i + 1} for i in range(12)])
+    command = f"{sys.executable} -m prefix_rft init config/x --data {path} --model models/mine"
+    text = run(f"HF_HUB_OFFLINE=1 PYTHONPATH={ROOT} {command}", tmp_path, fails=True)
+    assert "--model models/mine: no such folder (one with config.json" in text and "HF_HUB_OFFLINE is set" in text
 
 
 def test_the_verifier_follows_the_answers():

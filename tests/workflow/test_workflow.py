@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 
 import pytest
 import yaml
@@ -255,6 +256,17 @@ def test_make_knows_when_set_up_is_done(copy):
     assert "pip install" not in run("make -n test", copy)
     (copy / "requirements/pins.txt").touch()
     assert "pip install" in run("make -n test", copy)
+
+
+def test_set_up_lets_scripts_import_the_package(copy, tmp_path):
+    """An example, or a script of one's own in another folder, imports the package of the clone."""
+    if shutil.which("make") is None:
+        pytest.skip("no make on this machine")
+    run(f"{sys.executable} -m venv --without-pip .venv", copy)
+    run("make .venv/core.stamp PIP=true", copy)
+    (tmp_path / "where.py").write_text("import importlib.util as u; print(u.find_spec('prefix_rft').origin)")
+    where = run(f"env -u PYTHONPATH {copy}/.venv/bin/python where.py", tmp_path)
+    assert where.strip() == str(copy / "prefix_rft/__init__.py")
 
 
 def test_make_reports_on_the_folder_that_the_graph_writes(copy):

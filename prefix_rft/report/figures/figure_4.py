@@ -1,6 +1,7 @@
 """The paper's Figure 4: reward of the prefixed rollouts and of the plain ones over steps, with the prefix window below."""
 
 from ...common.errors import UserError
+from ..study import MAIN
 from . import curves, style
 from .style import plt
 
@@ -12,7 +13,8 @@ SERIES = [
 
 
 def draw(context):
-    member = context.study_of("prefix_rft").reference
+    study = context.study_of("prefix_rft")
+    member = study.reference
     if member is None or curves.curve(member, "reward_prefixed") is None:
         raise UserError(
             f"{context.results}/runs: study {context.study_name} has no run with prefixed rollouts (reward_prefixed in metrics.jsonl)"
@@ -50,5 +52,7 @@ def draw(context):
     if plain is not None:
         title += f", plain ones in {style.points(plain)} %"
     style.head(figure, title, handles, labels)
-    style.caption(figure, f"{member.label}.", note)
+    style.caption(
+        figure, f"{member.label}{'' if study.name == MAIN else f', study {study.name}: {study.label}'}.", note
+    )
     return figure, rows
