@@ -111,7 +111,8 @@ def test_what_init_writes_is_right_and_read(root, tmp_path, monkeypatch):
 def test_a_model_that_is_neither_a_folder_nor_on_the_hub(tmp_path, monkeypatch):
     """A path of two parts looks like a name on the hub. The error says first that there is no such folder."""
     path = written(tmp_path, [{"question": f"{i}+1", "target": i + 1} for i in range(12)])
-    command = f"{sys.executable} -m prefix_rft init config/x --data {path} --model models/mine"
+    (tmp_path / "config").mkdir()
+    command = f"{sys.executable} -m prefix_rft init x --data {path} --model models/mine"
     text = run(f"env HF_HUB_OFFLINE=1 PYTHONPATH={ROOT} {command}", tmp_path, fails=True)
     assert "--model models/mine: no such folder (one with config.json" in text and "HF_HUB_OFFLINE is set" in text
 
