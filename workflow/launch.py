@@ -106,11 +106,15 @@ def demand(settings, rule: str, longest: int | None = None, together: int = 1) -
         together: how many of the rule's jobs may follow each other in one of the cluster's.
     """
 
+    asked = settings.resources.get(rule, {})
+    many = asked | settings.resources.get("pass_at_k", {})  # many samples of few problems
+
     def times_attempt(name, value):
         cap = longest // together if name == "runtime" and longest else math.inf
-        return lambda wildcards, attempt: min(value * attempt, cap)
+        return lambda wildcards, attempt: min(
+            (many[name] if getattr(wildcards, "kind", None) == "pass_at_k" else value) * attempt, cap
+        )
 
-    asked = settings.resources.get(rule, {})
     return {name: times_attempt(name, value) for name, value in asked.items() if name != "warning"}
 
 

@@ -55,6 +55,7 @@ class Resources(Section):
 
     train: TrainDemand | None = opt(None, "training runs")
     evaluate_on_benchmark: Demand | None = opt(None, "sampling of benchmarks")
+    pass_at_k: Demand | None = opt(None, "what differs where benchmarks are sampled for pass@k")
     teach: Demand | None = opt(None, "sampling of teachers")
     probe: Demand | None = opt(None, "probes of snapshots")
     base: Demand | None = opt(None, "base models")

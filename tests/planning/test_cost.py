@@ -221,7 +221,8 @@ def test_time_limits_and_memory_of_the_paper_presets_leave_room(preset, monkeypa
     jobs = [("train", prices.train(prices.runs.load(name), name)) for name in runs]
     for kind, file in (("eval", "benchmarks"), ("pass_at_k", "pass_at_k")):
         for name in cost.load_benchmarks(prices.find(f"setup/{file}.yaml"))[0].names:
-            jobs.append(("evaluate_on_benchmark", prices.benchmark(kind, "base", name)))
+            rule = "pass_at_k" if kind == "pass_at_k" else "evaluate_on_benchmark"
+            jobs.append((rule, prices.benchmark(kind, "base", name)))
     jobs += [("teach", prices.teach(name)) for name in prices.runs.files.listed("setup/teachers")]
     jobs += [("probe", prices.probe(name)) for name in given["studies"].get("analysis", {}).get("runs", [])]
     for rule, job in jobs:

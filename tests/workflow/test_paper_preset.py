@@ -157,6 +157,13 @@ def test_jobs_ask_for_what_the_preset_says(root):
     assert "gpu=8" in asked and "mem_mb=512000" in asked and "runtime=2880" in asked
 
 
+def test_many_samples_ask_for_more_time_than_an_evaluation(root):
+    """A benchmark of nine in one job of the cluster asks for an hour; 2,048 samples a problem ask for what `pass_at_k` says."""
+    text = run("snakemake -n --cores 1 --config preset=paper-7b -- figure_2 all", root)
+    found = re.findall(r"wildcards: kind=(\w+), .*\n\s+resources: .*runtime=(\d+)", text)
+    assert set(found) == {("eval", "60"), ("pass_at_k", "480")}
+
+
 def test_one_changed_entry_of_the_table_fetches_and_evaluates_that_benchmark_only(copy):
     """The jobs' identities, as Snakemake's params see them: a changed entry changes its own and nobody else's."""
     import os
