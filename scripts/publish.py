@@ -217,14 +217,7 @@ def claim_table(folder: Path, studies=()) -> str:
     temperatures = sorted({r["temperature"] for r in rows if r["temperature"]}, key=float, reverse=True)
     lines = []
     for text, pattern, family in HEADLINES:
-        name, found = next(
-            (
-                (name, found)
-                for name, rows in tested.items()
-                if (found := [r for r in rows if re.match(pattern, r["claim"]) and r["metric"].split("@")[0] == family])
-            ),
-            ("", []),
-        )
+        name, found = _first(tested, pattern, family)
         cells = {}
         for r in found:
             cells.setdefault(r["temperature"], f"{difference(r)} {r['verdict']}")
@@ -232,6 +225,15 @@ def claim_table(folder: Path, studies=()) -> str:
         where = f"[{name}]({name}.md)" if name else ""
         lines.append([text, metric, *(cells.get(t, "" if found else NOT_TESTED) for t in temperatures), where])
     return markdown(["Claim", "Metric", *(f"T = {t}" for t in temperatures), "Study"], lines)
+
+
+def _first(tested: dict[str, list], pattern: str, family: str) -> tuple[str, list]:
+    """The first comparison that tests a claim, and the claim's rows there; ("", []) if none does."""
+    for name, rows in tested.items():
+        found = [r for r in rows if re.match(pattern, r["claim"]) and r["metric"].split("@")[0] == family]
+        if found:
+            return name, found
+    return "", []
 
 
 def index_page(source: Source, folder: Path, preset: str, pages: dict[str, str]) -> str:

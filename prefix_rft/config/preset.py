@@ -55,7 +55,9 @@ class Resources(Section):
 
     train: TrainDemand | None = opt(None, "training runs")
     evaluate_on_benchmark: Demand | None = opt(None, "sampling of benchmarks")
-    pass_at_k: Demand | None = opt(None, "what differs where benchmarks are sampled for pass@k")
+    pass_at_k: Demand | None = opt(
+        None, "values of evaluate_on_benchmark that differ where benchmarks are sampled for pass@k"
+    )
     teach: Demand | None = opt(None, "sampling of teachers")
     probe: Demand | None = opt(None, "probes of snapshots")
     base: Demand | None = opt(None, "base models")
@@ -64,6 +66,15 @@ class Resources(Section):
     subset: Demand | None = opt(None, "problems chosen from others")
     demonstrations: Demand | None = opt(None, "filtered demonstrations")
     benchmark_problems: Demand | None = opt(None, "problems of benchmarks")
+
+
+def _of_evaluation(values: Resources) -> Resources:
+    """`pass_at_k` replaces values of `evaluate_on_benchmark`, so a value there without one here would ask for nothing."""
+    general = values.evaluate_on_benchmark or Demand()
+    for key, value in values.pass_at_k or Demand():
+        if value is not None and getattr(general, key) is None:
+            raise ValueError(f"pass_at_k.{key} replaces evaluate_on_benchmark.{key}, which is not set")
+    return values
 
 
 class LearningRates(Section):
@@ -120,7 +131,7 @@ class Preset(Inheritance):
     expected: dict[str, object] = opt(
         {}, "the sizes that `python -m prefix_rft cost` assumes (class Expected in prefix_rft/planning/cost.py)"
     )
-    resources: Resources = opt(
+    resources: Annotated[Resources, AfterValidator(_of_evaluation)] = opt(
         Resources(),
         "rule -> resources that one of its jobs requests from a cluster, such as {train: {mem_mb: 64000, runtime: 1440}}",
     )

@@ -192,6 +192,11 @@ def test_bad_settings_end_in_one_line(root, arguments, expected):
             {"resources": {"train": {"warning": 0}}},
             ["'resources.train.warning' = 0", "must be >= 1 (seconds before the time limit"],
         ),
+        (
+            "preset.yaml",
+            {"resources": {"pass_at_k": {"runtime": 480}}},
+            ["preset.yaml", "pass_at_k.runtime replaces evaluate_on_benchmark.runtime, which is not set"],
+        ),
         ("luffy.yaml", {"demos": "stron"}, ["luffy.yaml", "'demos' = 'stron'", "did you mean 'strong'"]),
         ("luffy.yaml", {"lufy": {}}, ["luffy.yaml", "unknown key 'lufy'", "did you mean 'luffy'"]),
         ("sft_then_rft.yaml", {"init_from": "stf"}, ["sft_then_rft.yaml", "'init_from' = 'stf'", "did you mean 'sft'"]),
