@@ -47,7 +47,8 @@ def table(pytestconfig):
 
 def test_the_verifier_differs_from_math_verifys_tables_where_it_is_listed_and_nowhere_else(table):
     assert len(table) > 250
-    with Verifier("math") as verifier:
+    # the verdicts are compared, not the time: the slowest takes 0.5 s on one processor and over a second on another
+    with Verifier("math", timeout=10) as verifier:
         verdicts = verifier.score(
             [response(row["pred"]) for row in table.values()], [inside(row["gold"]) for row in table.values()]
         )
