@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from prefix_rft.common.errors import UserError
 from prefix_rft.common.files import atomic_dir, atomic_path, hash_of, read_mapping, sha256
+from prefix_rft.report.study import MAIN
 
 ROOT = Path(__file__).resolve().parents[1]
 SUFFIX = ".tar.gz"
@@ -52,7 +53,8 @@ def manifest_of(folder: Path, preset: str) -> dict:
         preset: name of the preset.
 
     Returns:
-        preset, seeds of every study, revisions of the code and hardware of the trainings, and the hash of every file.
+        preset, names of the main comparison's runs as people read them, seeds of every study, revisions of the code and hardware of
+        the trainings, and the hash of every file.
     """
     runs = read_mapping(folder / "runs.json").values()
     notes = [read_mapping(p) for p in sorted((folder / "tables").glob("*.runs.json"))]
@@ -62,6 +64,7 @@ def manifest_of(folder: Path, preset: str) -> dict:
             entry["gpus"] = ", ".join(gpus)
     return {
         "preset": preset,
+        "labels": next((note["labels"] for note in notes if note["study"] == MAIN and "labels" in note), {}),
         "seeds": {note["study"]: note["seeds"] for note in notes},
         "revisions": counted({"revision": r["git_revision"]} for r in runs),
         "hardware": counted(hardware),

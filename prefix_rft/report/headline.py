@@ -69,7 +69,8 @@ def read_headline(tables: Path) -> Headline:
         for r in read_csv(tables / "paired.csv", PAIRED_FIELDS)
         if "/" not in r["split"]
     ]
-    labels = read_mapping(tables / "main.runs.json").get("labels", {})
+    published = tables / "manifest.json"  # a published folder has the names there
+    labels = read_mapping(published if published.exists() else tables / "main.runs.json").get("labels", {})
     return Headline(labels, scores, pairs, max(int(r["n_seeds"]) for r in whole))
 
 

@@ -9,7 +9,9 @@ WIDTH = 120
 
 
 def print_summary(results: Path):
-    tables = results / "tables"
+    """`results`: such as results/tiny, or a published folder, such as docs/results/tiny. Raises `UserError`."""
+    published = (results / "main.csv").exists()
+    tables = results if published else results / "tables"
     benchmarks = tables / "benchmarks.md"
     if benchmarks.exists():  # a preset that is scored on benchmarks has this table instead
         print(benchmarks.read_text(encoding="utf-8"))
@@ -18,6 +20,9 @@ def print_summary(results: Path):
         for sentence in sentences(headline):
             print(textwrap.fill(sentence, WIDTH))
         print(f"\n{score_table(headline)}")
-    report = results / "report.html"
     print(f"Tables: {tables}\nFigures: {results / 'figures'}")
+    if published:
+        print(f"All of it: {results / 'README.md'}")
+        return
+    report = results / "report.html"
     print(f"Report: {report}" if report.exists() else f"Report: not made yet ({report})")

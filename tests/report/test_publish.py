@@ -20,7 +20,7 @@ def collected(tmp_path):
     """A small collected folder: one table, one figure, the records of two trainings."""
     folder = tmp_path / "collected"
     write_text(folder / "tables/main.csv", "method\nrft\n")
-    write_json(folder / "tables/main.runs.json", {"study": "main", "seeds": [0, 1]})
+    write_json(folder / "tables/main.runs.json", {"study": "main", "seeds": [0, 1], "labels": {"rft": "RFT"}})
     write_text(folder / "figures/figure_4.csv", "step\n1\n")
     record = {"git_revision": "abc", "hardware": {"machine": "x86_64", "cpus": 2, "threads": 1}}
     write_json(folder / "runs.json", {"rft/seed0": record, "rft/seed1": record | {"git_revision": "def"}})
@@ -37,7 +37,7 @@ def test_manifest_says_what_is_there_and_where_it_comes_from(collected, manifest
     values = read_json(manifest)
     assert list(values["files"]) == ["figures/figure_4.csv", "runs.json", "tables/main.csv", "tables/main.runs.json"]
     assert values["files"]["tables/main.csv"] == sha256(collected / "tables/main.csv")
-    assert values["seeds"] == {"main": [0, 1]}
+    assert values["seeds"] == {"main": [0, 1]} and values["labels"] == {"rft": "RFT"}
     assert values["revisions"] == [{"revision": "abc", "trainings": 1}, {"revision": "def", "trainings": 1}]
     assert values["hardware"] == [{"cpu": "not recorded", "machine": "x86_64", "cpus": 2, "threads": 1, "trainings": 2}]
 

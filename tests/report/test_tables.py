@@ -205,6 +205,13 @@ def test_summary_prints_sentences_scores_and_the_report(made, capsys):
     assert "corrected for 4 comparisons" in text and "report.html" in text
 
 
+def test_summary_reads_a_published_folder(root, capsys):
+    summary.print_summary(root / "docs/results/tiny")
+    text = capsys.readouterr().out
+    assert "Prefix-RFT is worse than SFT (" in text and "| RFT (Dr.GRPO) |" in text and "README.md" in text
+    assert "prefix_rft" not in text  # the names that people read
+
+
 def test_timed_out_verdicts_are_left_out_of_the_mean(tmp_path):
     preset, results = synthetic.build(tmp_path, runs=("rft",), seeds=(0,), temperatures=(1.0,))
     path = results / "eval" / "rft" / "seed0" / "samples.parquet"
