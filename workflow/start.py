@@ -106,8 +106,26 @@ def check_command(settings, state) -> list[str]:
 def check_configuration(settings, state):
     """Before the first job: check every configuration of the preset, the packages of its jobs, and the version of the results."""
     note_start(state.local)
+    if state.executor == "slurm":
+        check_slurm(state)
     if subprocess.run(check_command(settings, state)).returncode:
         sys.exit(2)
+
+
+def check_slurm(state):
+    """Ends where there is no Slurm; says which of its defaults Slurm is going to take."""
+    if not shutil.which("sbatch"):
+        sys.exit(
+            "error: --profile slurm: there is no command `sbatch` here; start this on a login node of the cluster,"
+            " or leave the option out to run the jobs on this machine"
+        )
+    unset = [name for name in ("account", "partition") if f"slurm_{name}" not in state.defaults]
+    if unset:
+        print(
+            f"note: site.yaml names no {' and no '.join(unset)}: Slurm takes its default where a rule of the profile has none"
+            " (docs/cluster.md)",
+            file=sys.stderr,
+        )
 
 
 def handed_back(results: str | os.PathLike, since: float = STARTED) -> list[str]:

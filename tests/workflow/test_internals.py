@@ -48,7 +48,16 @@ def test_jobs_are_those_that_are_going_to_run(flow):
     (flow / "b.there.txt").touch()
     reading, starting = states(flow, "--rerun-triggers mtime")
     assert reading["jobs"] == "[]" and starting["jobs"] == "['all:', 'make:a']"
-    assert starting["main"] == "True" and starting["local"] == "True"
+    assert starting["main"] == "True" and starting["local"] == "True" and starting["executor"] == "'local'"
+
+
+def test_the_executor_and_default_resources_are_known_before_the_first_job(flow):
+    arguments = "--executor slurm --jobs 1 --default-resources slurm_account=a --target-jobs make:run=a"
+    (flow / "Snakefile").write_text(
+        (flow / "Snakefile").read_text().replace("rule all:", "    sys.exit(0)\n\nrule all:")
+    )
+    _, starting = states(flow, arguments)
+    assert starting["executor"] == "'slurm'" and "'slurm_account'" in starting["defaults"]
 
 
 def test_a_job_is_not_the_main_process(flow):

@@ -13,7 +13,7 @@ from workflow.inputs import STAGES, Plan
 from workflow.internals import State
 from workflow.launch import cpus_per_gpu
 from workflow.settings import load_settings
-from workflow.start import check_command, enter_clone
+from workflow.start import check_command, check_slurm, enter_clone
 
 
 def last_line(command, folder) -> str:
@@ -74,14 +74,27 @@ def test_in_another_folder_snakemake_ends_in_one_line(tmp_path):
 
 def test_check_before_the_first_job_is_told_of_the_jobs():
     settings = SimpleNamespace(folder="config/tiny", results="results/tiny", override="config/tiny/smoke.yaml")
-    here = State(main=True, local=True, jobs=["train:rft"], resources={}, together=1)
+    rest = dict(main=True, defaults=[], resources={}, together=1)
+    here = State(local=True, executor="local", jobs=["train:rft"], **rest)
     command = check_command(settings, here)
     assert command[3:] == [
         *("check", "--preset", "config/tiny", "--results", "results/tiny"),
         *("--override", "config/tiny/smoke.yaml", "--devices", "train:rft"),
     ]
-    elsewhere = State(main=True, local=False, jobs=[], resources={}, together=1)
+    elsewhere = State(local=False, executor="slurm", jobs=[], **rest)
     assert "--devices" not in check_command(settings, elsewhere)
+
+
+def test_a_missing_slurm_and_a_missing_account_are_said_before_the_first_job(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    rest = dict(main=True, local=False, executor="slurm", jobs=[], resources={}, together=1)
+    with pytest.raises(SystemExit, match="there is no command `sbatch` here; start this on a login node"):
+        check_slurm(State(defaults=[], **rest))
+    (tmp_path / "sbatch").touch(mode=0o755)
+    check_slurm(State(defaults=["mem_mb", "slurm_account"], **rest))
+    assert "names no partition: Slurm takes its default" in capsys.readouterr().err
+    check_slurm(State(defaults=["slurm_account", "slurm_partition"], **rest))
+    assert capsys.readouterr().err == ""
 
 
 def test_cores_of_a_gpu_are_a_number():
