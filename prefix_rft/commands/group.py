@@ -12,6 +12,7 @@ FOR_YOU = {
     "check": "check every configuration of a preset before any work",
     "summary": "print the result in three sentences and a table",
     "report": "write the page of a preset's results, report.html",
+    "difference": "one run minus another of a study, with intervals: any two",
     "compare": "two folders of results side by side: do they agree?",
     "export": "a run's model for the hub, or for lm-evaluation-harness",
     "score": "verify the responses of a JSON Lines file",

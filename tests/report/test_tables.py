@@ -2,16 +2,21 @@
 
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from prefix_rft.commands.group import cli
 from prefix_rft.common.errors import UserError
 from prefix_rft.common.files import read_parquet, write_parquet
 from prefix_rft.config.reading import config_hash
 from prefix_rft.report import claims, summary, tables
+from prefix_rft.report.difference import difference_md
 from prefix_rft.report.outcome import standing
+from prefix_rft.report.study import load_study
 from prefix_rft.runs.load import load_run
 from tests.helpers import synthetic
 
@@ -203,6 +208,22 @@ def test_summary_prints_sentences_scores_and_the_report(made, capsys):
     assert f"{100 * float(score['mean']):.1f} [" in text
     assert "Prefix-RFT is " in text and "At T = 1 it is " in text and "Out of domain it is " in text
     assert "corrected for 4 comparisons" in text and "report.html" in text
+
+
+def test_difference_is_that_of_two_scores_for_any_two_runs(made):
+    preset, results = made
+    study, table = load_study(preset, results), rows(results / "tables" / "main.csv")
+    for ours, rival in (("rft", "sft"), ("sft", "rft"), ("luffy", "base")):
+        text = difference_md(study, ours, rival)
+        a, b = (pick(table, method=m, split="ood", metric="avg@8", temperature="1") for m in (ours, rival))
+        found = re.search(r"\| ood +\| +avg@8 \| +1 \| +([-+][0-9.]+) \[", text)[1]
+        assert float(found) == pytest.approx(100 * (float(a["mean"]) - float(b["mean"])), abs=0.06)
+    with pytest.raises(UserError, match="study 'main' of preset 'tiny': has no run 'lufy'; did you mean 'luffy'"):
+        difference_md(study, "lufy", "rft")
+    done = CliRunner().invoke(
+        cli, ["difference", "rft", "sft", "--preset", str(preset.parent), "--results", str(results)]
+    )
+    assert done.exit_code == 0 and done.output == difference_md(study, "rft", "sft")
 
 
 def test_summary_reads_a_published_folder(root, capsys):
