@@ -238,8 +238,8 @@ def _first(tested: dict[str, list], pattern: str, family: str) -> tuple[str, lis
 
 def index_page(source: Source, folder: Path, preset: str, pages: dict[str, str]) -> str:
     claims = [f"[{name}.csv]({name}.csv)" for name in COPIED[1:3] if (folder / f"tables/{name}.csv").exists()]
-    own = f"findings_{preset}.md"
-    findings = own if (ROOT / "docs" / own).exists() else "findings.md"
+    own = (f"findings_{preset}.md", f"{preset.replace('-', '_')}.md")  # a preset's findings may stand on its own page
+    findings = next((name for name in own if (ROOT / "docs" / name).exists()), "findings.md")
     page = [
         f"# Results of preset `{preset}`",
         f"{source.preset.get('label', preset)}. What the results mean: [findings](../../{findings}).",

@@ -65,7 +65,7 @@ def manifest_of(folder: Path, preset: str) -> dict:
     return {
         "preset": preset,
         "labels": next((note["labels"] for note in notes if note["study"] == MAIN and "labels" in note), {}),
-        "seeds": {note["study"]: note["seeds"] for note in notes},
+        "seeds": {note["study"]: " ".join(map(str, note["seeds"])) for note in notes},
         "revisions": counted({"revision": r["git_revision"]} for r in runs),
         "hardware": counted(hardware),
         "files": files_of(folder),

@@ -8,6 +8,7 @@ import pytest
 
 from prefix_rft.common.files import read_json, sha256
 from prefix_rft.methods import names
+from prefix_rft.report.compare import read_results, sentence
 from prefix_rft.report.formats import read_csv
 from prefix_rft.runs.load import load_run
 from tests.conftest import ROOT
@@ -121,6 +122,16 @@ def test_numbers_of_the_readme_are_those_of_the_tables(root):
 
 
 # ------------------------------------------------------------------------------------------------- committed results
+
+
+def test_the_page_of_two_machines_counts_the_verdicts_as_compare_does(root):
+    said = sentence(*(read_results(root / "docs/results" / name) for name in ("tiny", "tiny_seeds_5_to_9")))
+    numbers = re.search(r"of (\d+) .* same: (\d+), other .*: (\d+), contradicting: (\d+)", said).groups()
+    page = (root / "docs/two_machines.md").read_text("utf-8")
+    counted = (
+        r"All (\d+) verdicts that both have: (\d+) the same, (\d+) others with overlapping intervals, (\d+) contradict"
+    )
+    assert re.search(counted, page).groups() == numbers
 
 
 def test_committed_results_are_small(root):

@@ -37,7 +37,7 @@ def test_manifest_says_what_is_there_and_where_it_comes_from(collected, manifest
     values = read_json(manifest)
     assert list(values["files"]) == ["figures/figure_4.csv", "runs.json", "tables/main.csv", "tables/main.runs.json"]
     assert values["files"]["tables/main.csv"] == sha256(collected / "tables/main.csv")
-    assert values["seeds"] == {"main": [0, 1]} and values["labels"] == {"rft": "RFT"}
+    assert values["seeds"] == {"main": "0 1"} and values["labels"] == {"rft": "RFT"}
     assert values["revisions"] == [{"revision": "abc", "trainings": 1}, {"revision": "def", "trainings": 1}]
     assert values["hardware"] == [{"cpu": "not recorded", "machine": "x86_64", "cpus": 2, "threads": 1, "trainings": 2}]
 

@@ -43,7 +43,7 @@ def save(figure, rows, stem):
     """Write `stem`.pdf, .png and .csv. The pdf has no date, so equal numbers give equal files."""
     import matplotlib.pyplot as plt
 
-    for suffix, options in ((".pdf", {"metadata": {"CreationDate": None}}), (".png", {"dpi": 300})):
+    for suffix, options in ((".pdf", {"metadata": {"CreationDate": None}}), (".png", {"dpi": 200})):
         with atomic_path(Path(f"{stem}{suffix}")) as path:
             figure.savefig(path, format=suffix[1:], **options)
     plt.close(figure)
