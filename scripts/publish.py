@@ -307,6 +307,10 @@ def summary(folder: Path, out: Path, preset: str, override: str | None):
             write_text(part / "paper.md", paper_page(folder, preset))
             pages["paper"] = "The paper's tables 2, 4, 5 and 7 and its figures, from our runs"
         write_text(part / "README.md", index_page(source, folder, preset, pages))
+        named = "".join(page.read_text(encoding="utf-8") for page in part.glob("*.md"))
+        for path in part.glob("figures/*.png"):  # the archive has every figure; figure_1 is the README's
+            if path.stem != "figure_1" and f"figures/{path.name}" not in named:
+                path.unlink()
         write_json(part / "manifest.json", manifest_of(folder, preset))
 
 

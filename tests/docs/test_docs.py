@@ -57,7 +57,7 @@ def test_learning_rates_are_those_that_validation_chose(root):
         )
 
 
-COMMITTED = ("tiny", "extension")  # presets with results in docs/results
+COMMITTED = ("tiny", "smollm2-two-cores", "extension")  # presets with results in docs/results
 
 
 def anchors(page):
@@ -97,14 +97,17 @@ def numbers(row):
 
 
 def test_numbers_of_the_readme_are_those_of_the_tables(root):
-    """The table of the README beside main.csv, and beside the page of study `own`."""
+    """The table of the README beside main.csv of two presets, and beside the page of study `own`."""
     page = (root / "README.md").read_text()
     rows = {row.split("|")[1].strip(" *"): numbers(row) for row in re.findall(r"^\|.*$", page, re.MULTILINE)}
-    main = {
-        (r["method"], r["split"], r["temperature"]): f"{100 * float(r['mean']):.1f}"
-        for r in read_csv(root / "docs/results/tiny/main.csv")
-        if r["metric"] == "avg@8"
-    }
+    main, pretrained = (
+        {
+            (r["method"], r["split"], r["temperature"]): f"{100 * float(r['mean']):.1f}"
+            for r in read_csv(root / "docs/results" / preset / "main.csv")
+            if r["metric"] == "avg@8"
+        }
+        for preset in ("tiny", "smollm2-two-cores")
+    )
     tables = re.findall(
         r"on `(test|ood/longer)` \(.*?\n\n(.*?)\n\n", (root / "docs/results/tiny/own.md").read_text(), re.DOTALL
     )
@@ -118,6 +121,11 @@ def test_numbers_of_the_readme_are_those_of_the_tables(root):
         scores = own["test"][label], own["ood/longer"][label]
         expected = [main[run, "test", "0.6"], main[run, "test", "1"], main[run, "ood/longer", "0.6"]]
         expected += [scores[0][2], scores[0][0], scores[1][2]]
+        expected += [
+            pretrained[run, "test", "0.6"],
+            pretrained[run, "test", "1"],
+            pretrained[run, "ood/product", "0.6"],
+        ]
         assert shown == expected, label
 
 
