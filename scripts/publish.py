@@ -2,6 +2,7 @@
 
     python -m scripts.publish results/tiny docs/results/tiny                      # the summary
     python -m scripts.publish results/tiny docs/results/tiny --archive dist       # and the archive with everything else
+    python -m scripts.publish results/tiny docs/results/tiny --study budget far   # add these studies, trained elsewhere, to the summary
 
 Models and samples are in neither. What the results mean is written by hand in docs/findings.md. How an archive is unpacked and checked:
 scripts/results_archive.py.
@@ -280,29 +281,75 @@ def paper_page(folder: Path, preset: str) -> str:
     return "\n\n".join(part.strip() for part in page) + "\n"
 
 
-def summary(folder: Path, out: Path, preset: str, override: str | None):
-    """Write the pages, tables, figures and manifest of collected results into the folder `out`."""
+def study_page(source: Source, folder: Path, name: str, title: str, preset: str, *notes: str) -> str:
+    body = study_tables(source, folder, name, levels=True)
+    shown = figure(folder, name, preset, None if name.startswith(PREFIX) else "figure_4")
+    return "\n\n".join(part.strip() for part in [f"# {title}", *notes, *body, *shown]) + "\n"
+
+
+def picture(path: Path, out: Path):
+    """128 colours are enough for a drawing, at a third of the bytes; the archive has the original."""
+    Image.open(path).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(out, optimize=True)
+
+
+def titled(folder: Path, preset: str, override: str | None) -> tuple[Source, dict[str, str]]:
+    """What tables come from, and the title of each study and ablation that has some."""
     config = ROOT / "config" / preset / "preset.yaml"
     source = Source(config, folder, MAIN, None, override)
     titles = {name: (s or {}).get("label") or name for name, s in (source.preset.get("studies") or {}).items()}
     titles |= {PREFIX + name: a.label for name, a in read_ablations(config.parent, override).items()}
-    titles = {name: title for name, title in titles.items() if (folder / f"tables/{name}.csv").exists()}
+    return source, {name: title for name, title in titles.items() if (folder / f"tables/{name}.csv").exists()}
+
+
+def add_studies(folder: Path, out: Path, preset: str, override: str | None, studies: list[str]):
+    """Add studies to the summary `out` whose other pages come from other trainings: their pages, figures and lines of the index.
+
+    Why: a preset's studies are hours of work, and base models differ between machines; so a page that was made elsewhere says so.
+    Key `added` of the manifest has the provenance of each. Raises `UserError` for a study without tables.
+    """
+    source, titles = titled(folder, preset, override)
+    for name in studies:
+        if name not in titles:
+            raise UserError(
+                f"--study {name}: {folder / f'tables/{name}.csv'} is missing; make it with snakemake --cores all study_{name}"
+            )
+    manifest = read_mapping(out / "manifest.json")
+    with atomic_dir(out) as part:
+        shutil.copytree(out, part, dirs_exist_ok=True)
+        index = (part / "README.md").read_text(encoding="utf-8")
+        for name in studies:
+            found = manifest_of(folder, preset, name)
+            where = "; ".join(
+                f"{h['cpu']}, {h.get('instruction_set', 'instruction set not recorded')}" for h in found["hardware"]
+            )
+            note = (
+                "Trained apart from the [main comparison](README.md), with base models of its own machine; compare within this page."
+                f" Seeds {found['seeds'][name]}; {where}."
+            )
+            write_text(part / f"{name}.md", study_page(source, folder, name, titles[name], preset, note))
+            if (path := folder / f"figures/{name}.png").exists():
+                picture(path, part / "figures" / path.name)
+            line = f"* [{name}]({name}.md): {titles[name]}"
+            if line not in index:
+                index = re.sub(r"(?<=## Studies\n\n)((?:\* .*\n)+)", rf"\1{line}\n", index, count=1)
+            manifest.setdefault("added", {})[name] = {k: found[k] for k in ("revisions", "hardware", "files")}
+        write_text(part / "README.md", index)
+        write_json(part / "manifest.json", manifest)
+
+
+def summary(folder: Path, out: Path, preset: str, override: str | None):
+    """Write the pages, tables, figures and manifest of collected results into the folder `out`."""
+    source, titles = titled(folder, preset, override)
     with atomic_dir(out) as part:
         for name in COPIED:
             if (path := folder / f"tables/{name}.csv").exists():
                 shutil.copy(path, part / path.name)
         (part / "figures").mkdir()
         for path in sorted((folder / "figures").glob("*.png")):
-            # 128 colours are enough for a drawing, at a third of the bytes; the archive has the original
-            Image.open(path).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(
-                part / "figures" / path.name, optimize=True
-            )
+            picture(path, part / "figures" / path.name)
         pages = dict(titles)
         for name, title in titles.items():
-            body = study_tables(source, folder, name, levels=True)
-            shown = figure(folder, name, preset, None if name.startswith(PREFIX) else "figure_4")
-            text = "\n\n".join(part.strip() for part in [f"# {title}", *body, *shown])
-            write_text(part / f"{name}.md", text + "\n")
+            write_text(part / f"{name}.md", study_page(source, folder, name, title, preset))
         if any((folder / f"tables/{name}.md").exists() for name in PAPER_TABLES):
             write_text(part / "paper.md", paper_page(folder, preset))
             pages["paper"] = "The paper's tables 2, 4, 5 and 7 and its figures, from our runs"
@@ -314,8 +361,8 @@ def summary(folder: Path, out: Path, preset: str, override: str | None):
         write_json(part / "manifest.json", manifest_of(folder, preset))
 
 
-def publish(results: Path, out: Path, archive: Path | None = None):
-    """Summary of `results` in `out`; with `archive` also the archive, in that folder."""
+def publish(results: Path, out: Path, archive: Path | None = None, studies: list[str] | None = None):
+    """Summary of `results` in `out`; with `archive` also the archive, in that folder; with `studies` only these, added to `out`."""
     preset = results.name.removesuffix("-published").removesuffix("-smoke")
     if not (ROOT / "config" / preset / "preset.yaml").exists():
         raise UserError(f"{results}: the folder's name names no preset in {ROOT / 'config'}")
@@ -324,6 +371,8 @@ def publish(results: Path, out: Path, archive: Path | None = None):
         folder = Path(name) / "collected"
         folder.mkdir()
         collect(results, folder)
+        if studies:
+            return add_studies(folder, out, preset, override, studies)
         summary(folder, out, preset, override)
         if archive is not None:
             print(pack(folder, archive, read_mapping(out / "manifest.json")))
@@ -334,8 +383,11 @@ if __name__ == "__main__":
     parser.add_argument("results", type=Path, help="results folder, such as results/tiny, or an unpacked archive")
     parser.add_argument("out", type=Path, help="folder of the summary, such as docs/results/tiny")
     parser.add_argument("--archive", type=Path, help="folder for the archive of everything else")
+    parser.add_argument(
+        "--study", nargs="+", metavar="NAME", help="add these studies to the summary, and leave the rest as it is"
+    )
     args = parser.parse_args()
     try:
-        publish(args.results, args.out, args.archive)
+        publish(args.results, args.out, args.archive, args.study)
     except UserError as e:
         sys.exit(f"error: {e}")

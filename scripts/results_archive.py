@@ -45,19 +45,26 @@ def counted(values) -> list[dict]:
     return [json.loads(value) | {"trainings": n} for value, n in found.most_common()]
 
 
-def manifest_of(folder: Path, preset: str) -> dict:
+def manifest_of(folder: Path, preset: str, study: str | None = None) -> dict:
     """What an archive holds and where it comes from.
 
     Args:
         folder: collected results, as `scripts.publish.collect` leaves them.
         preset: name of the preset.
+        study: only what belongs to this study: its trainings, its tables and its figure.
 
     Returns:
         preset, names of the main comparison's runs as people read them, seeds of every study, revisions of the code and hardware of
         the trainings, and the hash of every file.
     """
-    runs = read_mapping(folder / "runs.json").values()
+    runs = read_mapping(folder / "runs.json")
     notes = [read_mapping(p) for p in sorted((folder / "tables").glob("*.runs.json"))]
+    files = files_of(folder)
+    if study is not None:
+        notes = [note for note in notes if note["study"] == study]
+        runs = {name: r for name, r in runs.items() if any(name.split("/")[0] in note["runs"] for note in notes)}
+        files = {name: digest for name, digest in files.items() if Path(name).name.split(".")[0] == study}
+    runs = runs.values()
     hardware = [{"cpu": "not recorded"} | {k: v for k, v in r["hardware"].items() if k != "gpus"} for r in runs]
     for entry, run in zip(hardware, runs, strict=True):
         if gpus := run["hardware"].get("gpus"):
@@ -68,7 +75,7 @@ def manifest_of(folder: Path, preset: str) -> dict:
         "seeds": {note["study"]: " ".join(map(str, note["seeds"])) for note in notes},
         "revisions": counted({"revision": r["git_revision"]} for r in runs),
         "hardware": counted(hardware),
-        "files": files_of(folder),
+        "files": files,
     }
 
 

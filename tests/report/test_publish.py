@@ -129,3 +129,37 @@ def test_committed_summary_has_the_form_of_a_fresh_one(finished, tmp_path):
     (archive,) = tmp_path.glob("results-tiny-*.tar.gz")
     assert unpack(str(archive), "tiny", tmp_path / "summary/manifest.json", tmp_path / "tiny-published") > 20
     assert sha256(tmp_path / "tiny-published/tables/main.csv") == sha256(results / "tables/main.csv")
+
+
+def test_a_study_that_was_trained_elsewhere_is_added_and_the_rest_stays(finished, tmp_path):
+    """Its page, its line of the index, and its provenance beside that of the others; adding it twice is adding it once."""
+    results = shutil.copytree(finished / "results/tiny-smoke", tmp_path / "elsewhere/tiny-smoke", symlinks=True)
+    tables = results / "tables"
+    for name, of in (("main.csv", "few.csv"), ("paired.csv", "few.paired.csv"), ("budgets.csv", "few.budgets.csv")):
+        shutil.copy(tables / name, tables / of)
+    write_json(tables / "few.runs.json", read_json(tables / "main.runs.json") | {"study": "few"})
+    shutil.copy(results / "figures/figure_4.png", results / "figures/few.png")
+    shutil.copy(results / "figures/figure_4.csv", results / "figures/few.csv")
+    out = shutil.copytree(COMMITTED, tmp_path / "summary")
+    for line in ("* [few](few.md): Demonstrations for a tenth of the problems\n",):
+        write_text(out / "README.md", (out / "README.md").read_text().replace(line, ""))
+    (out / "few.md").unlink()
+    for _ in range(2):
+        publish.publish(results, out, studies=["few"])
+    index, committed = ((folder / "README.md").read_text().splitlines() for folder in (out, COMMITTED))
+    assert sorted(index) == sorted(committed)
+    page = (out / "few.md").read_text()
+    assert page.startswith(
+        "# Demonstrations for a tenth of the problems\n\nTrained apart from the [main comparison](README.md)"
+    )
+    assert "Seeds 0 1; " in page or "Seeds 0; " in page
+    added, before = (read_json(folder / "manifest.json") for folder in (out, COMMITTED))
+    assert {k: v for k, v in added.items() if k != "added"} == {k: v for k, v in before.items() if k != "added"}
+    assert (
+        "tables/few.csv" in added["added"]["few"]["files"] and "tables/main.csv" not in added["added"]["few"]["files"]
+    )
+    assert (out / "own.md").read_bytes() == (COMMITTED / "own.md").read_bytes()
+    with pytest.raises(
+        UserError, match="--study weak: .*weak.csv is missing; make it with snakemake --cores all study_weak"
+    ):
+        publish.publish(results, out, studies=["weak"])
