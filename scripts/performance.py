@@ -188,18 +188,20 @@ def plan():
 
 
 def verdicts(workers):
-    """Verdicts a second on answers written in different ways."""
+    """Verdicts a second on answers that math-verify has to compare: numbers of the same form are judged without it."""
     from prefix_rft.verifier.verifier import Verifier
 
     def answers(first, count):
         numbers = range(first, first + count)
-        return [f"So the answer is $\\boxed{{\\frac{{{n}}}{{7}}}}$." for n in numbers], [f"{n}/7" for n in numbers]
+        return [f"So the answer is $\\boxed{{x^2+{2 * n}x+{n * n}}}$." for n in numbers], [
+            f"(x+{n})^2" for n in numbers
+        ]
 
     with Verifier("math", workers=workers) as verify:
-        verify.score(*answers(0, 200))  # the workers start
+        verify.score(*answers(0, 50))  # the workers start
         begin = time.perf_counter()
-        verify.score(*answers(1000, 1000))
-        return {"workers": workers, "verdicts_per_second": 1000 / (time.perf_counter() - begin)}
+        verify.score(*answers(1000, 400))
+        return {"workers": workers, "verdicts_per_second": 400 / (time.perf_counter() - begin)}
 
 
 def verifier():
@@ -228,85 +230,120 @@ def table(found):
     return "\n".join([before + "<!-- table -->", *lines, "<!-- end -->" + after])
 
 
+def panel(axis, title, xlabel, ylabel, curves, ticks, *, log=True):
+    """Curves with a label, x, y, colour and marker; `ticks` of x are written as plain numbers."""
+    from matplotlib.ticker import NullLocator
+
+    for label, x, y, colour, marker in curves:
+        axis.plot(x, y, label=label, color=colour, marker=marker)
+    if log:
+        axis.set_xscale("log")
+        axis.xaxis.set_minor_locator(NullLocator())
+    axis.set_xticks(list(ticks), list(ticks.values()))
+    top = 1.08 * max(max(y) for _, _, y, _, _ in curves)
+    axis.set(title=title, xlabel=xlabel + (" (log axis)" if log else ""), ylabel=ylabel, ylim=(0, top))
+
+
 def figures():
     """docs/results/performance.png and the page's table."""
+    from PIL import Image
+
     from prefix_rft.common.files import atomic_path, write_text
-    from prefix_rft.report.figures.style import BLUE, GREY, ORANGE, plt
+    from prefix_rft.report.figures import style
 
     found = json.loads(FILE.read_text())
-    figure, axes = plt.subplots(2, 3, figsize=(10, 5.6), layout="constrained")
 
-    def rates(axis, x, data, part, label_of_theirs, title, xlabel):
-        data = [r for r in data if part in r]
-        for key, label, colour, marker in (("ours", "ours", BLUE, "o"), ("their", label_of_theirs, ORANGE, "s")):
-            axis.loglog(
-                [x(r) for r in data],
-                [r[part][f"{key}_tokens_per_second"] for r in data],
-                color=colour,
-                marker=marker,
-                label=label,
-            )
-        axis.set(title=title, xlabel=xlabel, ylabel="tokens a second")
-        axis.legend(frameon=False)
+    def ratio(rows, x, part="rollout"):
+        rows = [r for r in rows if part in r]
+        return [x(r) for r in rows], [r[part]["ratio"] for r in rows]
 
-    rates(
-        axes[0, 0],
-        lambda r: r["parameters"],
-        found["sizes"],
-        "rollout",
-        "transformers' generate",
-        "Rollout of 64 x 64 tokens",
-        "parameters",
-    )
-    rates(
-        axes[0, 1],
-        lambda r: r["shape"]["rows"],
-        found["rows"],
-        "rollout",
-        "transformers' generate",
-        "Rollout, 5M parameters",
-        "rows of 64 tokens",
-    )
-    rates(
-        axes[0, 2],
-        lambda r: r["shape"]["new_tokens"],
-        found["lengths"],
-        "rollout",
-        "transformers' generate",
-        "Rollout, 5M parameters",
-        "tokens of 16 responses",
-    )
-    for packed, label, colour, marker in (
-        (True, "packed, ours", BLUE, "o"),
-        (False, "padded, transformers", ORANGE, "s"),
-    ):
-        data = [r for r in found["memory"] if r["packed"] == packed]
-        axes[1, 0].loglog(
-            [r["tokens"] for r in data], [r["peak_mib"] for r in data], color=colour, marker=marker, label=label
+    with style.sheet():
+        figure, axes = style.plt.subplots(2, 3, figsize=(style.WIDTH, 3.9))
+        sizes, ours, peer = found["sizes"], (style.VERMILION, "o"), (style.BLUE, "s")
+        names = {r["parameters"]: r["model"] for r in sizes}
+        size = lambda r: r["parameters"]  # noqa: E731
+        panel(
+            axes[0, 0],
+            "Against the size of the model",
+            "parameters",
+            "times the peer's speed",
+            [
+                ("rollout beside generate", *ratio(sizes, size), *ours),
+                ("RL step beside TRL", *ratio(sizes, size, "step"), *peer),
+            ],
+            names,
         )
-    axes[1, 0].set(title="Memory of an update, 5M parameters", xlabel="tokens of a micro-batch", ylabel="peak, MiB")
-    axes[1, 0].legend(frameon=False)
-    axes[1, 1].plot([r["jobs"] for r in found["plan"]], [r["seconds"] for r in found["plan"]], color=BLUE, marker="o")
-    axes[1, 1].set(title="Plan of the workflow", xlabel="jobs", ylabel="seconds", ylim=(0, None))
-    axes[1, 2].plot(
-        [r["workers"] for r in found["verifier"]],
-        [r["verdicts_per_second"] for r in found["verifier"]],
-        color=BLUE,
-        marker="o",
-    )
-    cores = found["hardware"]["cpus"]
-    axes[1, 2].axvline(cores, color=GREY, linestyle=":")
-    axes[1, 2].set(
-        title="Verifier (dotted: cores here)", xlabel="worker processes", ylabel="verdicts a second", ylim=(0, None)
-    )
-    with atomic_path(FILE.with_suffix(".png")) as path:
-        figure.savefig(path, dpi=130, format="png")
+        for axis, section, key, title, label in (
+            (axes[0, 1], "rows", "rows", "Rollout against rows, 5M", "rows of 64 tokens"),
+            (axes[0, 2], "lengths", "new_tokens", "Rollout against length, 5M", "tokens of 16 responses"),
+        ):
+            x, y = ratio(found[section], lambda r, key=key: r["shape"][key])
+            panel(axis, title, label, "times generate's speed", [("", x, y, *ours)], {v: str(v) for v in x})
+        memory = {
+            packed: ([r["tokens"] for r in rows], [r["peak_mib"] / 1024 for r in rows])
+            for packed in (True, False)
+            for rows in [[r for r in found["memory"] if r["packed"] == packed]]
+        }
+        panel(
+            axes[1, 0],
+            "Memory of an update, 5M",
+            "tokens of a micro-batch",
+            "peak, GiB",
+            [("ours, packed", *memory[True], *ours), ("transformers, padded", *memory[False], *peer)],
+            {n: f"{n:,}" for n in (512, 2048, 8192)},
+        )
+        for axis in axes[:, 0]:
+            axis.legend()
+        plan = [r["jobs"] for r in found["plan"]], [r["seconds"] for r in found["plan"]]
+        panel(
+            axes[1, 1],
+            "Plan of the workflow",
+            "jobs",
+            "seconds",
+            [("", *plan, *ours)],
+            {n: str(n) for n in (0, 500, 1000)},
+            log=False,
+        )
+        workers = [r["workers"] for r in found["verifier"]]
+        rates = [r["verdicts_per_second"] for r in found["verifier"]]
+        panel(
+            axes[1, 2],
+            "Answers judged by math-verify",
+            "worker processes",
+            "verdicts a second",
+            [("", workers, rates, *ours)],
+            {n: str(n) for n in workers},
+            log=False,
+        )
+        axes[1, 2].axvline(cores := found["hardware"]["cpus"], color=style.GREY, linestyle=":")
+        low, high = (
+            f(r["rollout"]["ratio"] for name in ("sizes", "rows", "lengths") for r in found[name]) for f in (min, max)
+        )
+        style.head(
+            figure,
+            f"Rollouts are {low:.1f} to {high:.1f} times as fast as transformers' generate, side by side on one core",
+        )
+        style.caption(figure, f"Medians of pairs. Dotted: the {cores} cores of the machine.")
+        with atomic_path(FILE.with_suffix(".png")) as path:
+            figure.savefig(path, dpi=200, format="png")
+            Image.open(path).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(path, "png", optimize=True)
     write_text(PAGE, table(found))
+
+
+def write(found):
+    """The file, a record a line."""
+    from prefix_rft.common.files import write_text
+
+    parts = []
+    for name, value in found.items():
+        lines = ",\n".join(f"    {json.dumps(row)}" for row in value) if isinstance(value, list) else None
+        parts.append(f'  "{name}": ' + (json.dumps(value) if lines is None else f"[\n{lines}\n  ]"))
+    write_text(FILE, "{\n" + ",\n".join(parts) + "\n}\n")
 
 
 def main():
     from prefix_rft.common import provenance
-    from prefix_rft.common.files import write_json, write_text
+    from prefix_rft.common.files import write_text
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -322,7 +359,7 @@ def main():
         if name in chosen or (not chosen and name not in found):
             print(name, file=sys.stderr, flush=True)
             found[name] = function()
-            write_json(FILE, found | {"versions": provenance.versions(), "hardware": provenance.hardware()})
+            write(found | {"versions": provenance.versions(), "hardware": provenance.hardware()})
     if missing := [name for name in MEASURED if name not in found]:
         write_text(PAGE, table(found))
         print(f"not measured yet, so no figure: {', '.join(missing)}", file=sys.stderr)
