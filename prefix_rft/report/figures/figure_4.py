@@ -41,7 +41,7 @@ def draw(context):
     bottom.set_ylabel("Share of the\ndemonstration\nshown")
     bottom.set_ylim(0, 1)
     bottom.set_yticks([0, 0.5, 1])
-    bottom.set_xlabel("Step of reinforcement learning")
+    style.step_axis(bottom)
     for axis in (top, bottom):
         axis.margins(x=0.01)
     handles, labels = top.get_legend_handles_labels()

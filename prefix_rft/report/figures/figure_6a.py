@@ -80,7 +80,7 @@ def compare(study, members, key, title, limits=(0, None)):
         curves.plot(axes["curve"], member, key, looks[member.run], lines)
     axes["curve"].set_ylabel(title)
     axes["curve"].set_ylim(*limits)
-    axes["curve"].set_xlabel("Step of reinforcement learning")
+    style.step_axis(axes["curve"])
     axes["curve"].margins(x=0.01)
     handles = [plt.Line2D([], [], **(style.point_look(looks[m.run]) | style.line_look(looks[m.run]))) for m in members]
     style.head(

@@ -16,6 +16,7 @@ logging.getLogger("fontTools").setLevel(logging.WARNING)  # embedding a font log
 import matplotlib.pyplot as plt  # noqa: E402
 import numpy as np  # noqa: E402
 from matplotlib.colors import to_hex, to_rgb  # noqa: E402
+from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 from ..claims import within  # noqa: E402
 
@@ -251,6 +252,12 @@ def percent_axis(axis, which="y"):
     """0 to 100 %, the same in all panels, with room for a marker at both ends."""
     getattr(axis, f"set_{which}lim")(-4, 104)
     getattr(axis, f"set_{which}ticks")([0, 25, 50, 75, 100])
+
+
+def step_axis(axis):
+    """Steps are whole numbers; a trial run has two of them."""
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axis.set_xlabel("Step of reinforcement learning")
 
 
 def band(axis, x, low, high, look, alpha=0.15):

@@ -29,7 +29,7 @@ def draw(context):
                 if key == "reward_plain":
                     ends[member.label] = curves.last(member, key_here)
         axis.set_title(title)
-        axis.set_xlabel("Step of reinforcement learning")
+        style.step_axis(axis)
         if logarithmic and axis.lines:
             axis.set_yscale("log")
             axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
