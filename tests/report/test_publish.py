@@ -115,7 +115,7 @@ def form(folder):
     heads = [re.sub(r" +", " ", line) for line in re.findall(r"^(\|.*)\n\|:-", page, re.MULTILINE)]
     return (
         columns,
-        list(read_json(folder / "manifest.json")),
+        [key for key in read_json(folder / "manifest.json") if key != "added"],  # studies that were published later
         headings,
         heads,
         re.findall(r"^\| (.*?) *\|", page, re.MULTILINE),
