@@ -240,3 +240,17 @@ def test_the_curve_of_figure_3b_is_a_line_through_points_on_a_line():
     # at 0 with all three points: distances 0, 1, 2, tricube weights 1, (7/8)^3, 0: a line through the first two
     assert smoothed(np.array([0.0, 1, 2]), np.array([0.0, 1, 5]), np.array([0.0]), 1.0) == pytest.approx([0], abs=1e-6)
     assert np.isnan(smoothed(np.ones(3), np.arange(3.0), np.ones(1), 1.0)).all()
+
+
+def test_a_long_note_makes_a_figure_higher_and_leaves_its_panels_their_size():
+    with style.sheet():
+        figure, axis = style.plt.subplots(figsize=(style.WIDTH, 2.5))
+        style.caption(figure, "3 seeds.")
+        figure.canvas.draw()
+        before = axis.get_window_extent().height
+        style.note(
+            figure, "Warnings of trainings: " + "Prefix-RFT (seeds 0, 1, 2): prefixed rollouts never right; " * 20
+        )
+        figure.canvas.draw()
+        assert axis.get_window_extent().height > 0.9 * before
+        style.plt.close(figure)

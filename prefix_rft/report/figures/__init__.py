@@ -34,8 +34,8 @@ def make_figure(name: str, preset_config: Path, results: Path, out: Path, study=
     with style.sheet():
         context = Context(preset_config, results, study, seeds, override)
         figure, rows = module.draw(context)
-        if note := note_of(context):
-            style.caption(figure, note)
+        if text := note_of(context):
+            style.note(figure, text)
         save(figure, rows, out.with_suffix(""))
 
 

@@ -225,6 +225,14 @@ def caption(figure, *sentences):
     figure.supxlabel(text, x=0.008, ha="left", fontsize=6.5, color="#444444")
 
 
+def note(figure, text):
+    """A paragraph below the caption, by whose lines the figure grows: it is written once the panels have their size."""
+    before = figure.get_supxlabel().count("\n")
+    caption(figure, text)
+    size = figure.get_figheight() + 0.125 * (figure.get_supxlabel().count("\n") - before)
+    figure.set_figheight(size)
+
+
 def rows(axis, looks, values, *, relative=False, size=4.0):
     """A point with its interval in every row, and its number at the right end.
 
