@@ -310,13 +310,16 @@ def add_studies(folder: Path, out: Path, preset: str, override: str | None, stud
     source, titles = titled(folder, preset, override)
     for name in studies:
         if name not in titles:
+            target = name if name.startswith(PREFIX) else f"study_{name}"
             raise UserError(
-                f"--study {name}: {folder / f'tables/{name}.csv'} is missing; make it with snakemake --cores all study_{name}"
+                f"--study {name}: {folder / f'tables/{name}.csv'} is missing; make it with snakemake --cores all {target}"
             )
     manifest = read_mapping(out / "manifest.json")
     with atomic_dir(out) as part:
         shutil.copytree(out, part, dirs_exist_ok=True)
         index = (part / "README.md").read_text(encoding="utf-8")
+        if "## Studies\n" not in index:  # none was published with the main comparison
+            index = index.replace("## Figures\n", "## Studies\n\n## Figures\n")
         for name in studies:
             found = manifest_of(folder, preset, name)
             where = "; ".join(
@@ -331,7 +334,9 @@ def add_studies(folder: Path, out: Path, preset: str, override: str | None, stud
                 picture(path, part / "figures" / path.name)
             line = f"* [{name}]({name}.md): {titles[name]}"
             if line not in index:
-                index = re.sub(r"(?<=## Studies\n\n)((?:\* .*\n)+)", rf"\1{line}\n", index, count=1)
+                before, _, after = index.partition("## Studies\n\n")
+                lines, _, rest = after.partition("## Figures\n")
+                index = f"{before}## Studies\n\n{lines.strip()}\n{line}\n\n## Figures\n{rest}".replace("\n\n\n", "\n\n")
             manifest.setdefault("added", {})[name] = {k: found[k] for k in ("revisions", "hardware", "files")}
         write_text(part / "README.md", index)
         write_json(part / "manifest.json", manifest)

@@ -4,7 +4,7 @@ from . import options
 from .group import command
 
 
-@command("prefix-rft summary --preset tiny")
+@command("prefix-rft summary --preset tiny", "prefix-rft summary --results docs/results/tiny")
 @options.preset(required=False)
 @options.results()
 def cli(preset, results):

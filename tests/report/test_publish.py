@@ -141,8 +141,8 @@ def test_a_study_that_was_trained_elsewhere_is_added_and_the_rest_stays(finished
     shutil.copy(results / "figures/figure_4.png", results / "figures/few.png")
     shutil.copy(results / "figures/figure_4.csv", results / "figures/few.csv")
     out = shutil.copytree(COMMITTED, tmp_path / "summary")
-    for line in ("* [few](few.md): Demonstrations for a tenth of the problems\n",):
-        write_text(out / "README.md", (out / "README.md").read_text().replace(line, ""))
+    line = "* [few](few.md): Demonstrations for a tenth of the problems\n"
+    write_text(out / "README.md", (out / "README.md").read_text().replace(line, ""))
     (out / "few.md").unlink()
     for _ in range(2):
         publish.publish(results, out, studies=["few"])
@@ -152,14 +152,19 @@ def test_a_study_that_was_trained_elsewhere_is_added_and_the_rest_stays(finished
     assert page.startswith(
         "# Demonstrations for a tenth of the problems\n\nTrained apart from the [main comparison](README.md)"
     )
-    assert "Seeds 0 1; " in page or "Seeds 0; " in page
+    assert f"Seeds {' '.join(map(str, read_json(tables / 'main.runs.json')['seeds']))}; " in page
     added, before = (read_json(folder / "manifest.json") for folder in (out, COMMITTED))
     assert {k: v for k, v in added.items() if k != "added"} == {k: v for k, v in before.items() if k != "added"}
     assert (
         "tables/few.csv" in added["added"]["few"]["files"] and "tables/main.csv" not in added["added"]["few"]["files"]
     )
     assert (out / "own.md").read_bytes() == (COMMITTED / "own.md").read_bytes()
-    with pytest.raises(
-        UserError, match="--study weak: .*weak.csv is missing; make it with snakemake --cores all study_weak"
-    ):
-        publish.publish(results, out, studies=["weak"])
+    for name, target in (("weak", "study_weak"), ("ablation_lr", "ablation_lr")):
+        with pytest.raises(
+            UserError, match=f"--study {name}: .*{name}.csv is missing; make it with snakemake .* {target}$"
+        ):
+            publish.publish(results, out, studies=[name])
+    # a summary that has no study yet
+    out = shutil.copytree(ROOT / "docs/results/smollm2-two-cores", tmp_path / "alone")
+    publish.publish(results, out, studies=["few"])
+    assert f"\n## Studies\n\n{line}\n## Figures\n" in (out / "README.md").read_text()
