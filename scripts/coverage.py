@@ -20,7 +20,7 @@ from scipy import special
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from prefix_rft.common.errors import UserError
-from prefix_rft.common.files import write_json, write_text
+from prefix_rft.common.files import write_json_in_lines, write_text
 from prefix_rft.evaluation.statistics import Counts, crossed_error, crossed_interval, mean_squares, separate_reach
 from prefix_rft.report.formats import markdown
 
@@ -166,7 +166,7 @@ def main():
             raise UserError(f"{args.page}: must have the lines {MARKS[0]} and {MARKS[1]} once each, around the table")
         before, after = page.split(MARKS[0])[0], page.split(MARKS[1])[1]
         write_text(args.page, f"{before}{MARKS[0]}\n{text}{MARKS[1]}{after}")
-    write_json(args.out, found)
+    write_json_in_lines(args.out, found)
     print(text)
 
 

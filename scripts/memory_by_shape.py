@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed._tools.mem_tracker import MemTracker
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from prefix_rft.common.files import write_json
+from prefix_rft.common.files import write_json_in_lines
 from prefix_rft.episodes import LEARNER, Episode, Problem, Start
 from prefix_rft.methods import get_method
 from prefix_rft.model import logprobs, shapes
@@ -136,7 +136,7 @@ def main():
     for case in CASES:
         rows.append(measure(*case))
         print(rows[-1], flush=True)
-    write_json(args.out, rows)
+    write_json_in_lines(args.out, rows)
 
 
 if __name__ == "__main__":

@@ -330,20 +330,9 @@ def figures():
     write_text(PAGE, table(found))
 
 
-def write(found):
-    """The file, a record a line."""
-    from prefix_rft.common.files import write_text
-
-    parts = []
-    for name, value in found.items():
-        lines = ",\n".join(f"    {json.dumps(row)}" for row in value) if isinstance(value, list) else None
-        parts.append(f'  "{name}": ' + (json.dumps(value) if lines is None else f"[\n{lines}\n  ]"))
-    write_text(FILE, "{\n" + ",\n".join(parts) + "\n}\n")
-
-
 def main():
     from prefix_rft.common import provenance
-    from prefix_rft.common.files import write_text
+    from prefix_rft.common.files import write_json_in_lines, write_text
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
@@ -359,7 +348,7 @@ def main():
         if name in chosen or (not chosen and name not in found):
             print(name, file=sys.stderr, flush=True)
             found[name] = function()
-            write(found | {"versions": provenance.versions(), "hardware": provenance.hardware()})
+            write_json_in_lines(FILE, found | {"versions": provenance.versions(), "hardware": provenance.hardware()})
     if missing := [name for name in MEASURED if name not in found]:
         write_text(PAGE, table(found))
         print(f"not measured yet, so no figure: {', '.join(missing)}", file=sys.stderr)

@@ -20,7 +20,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from prefix_rft.common.errors import UserError
-from prefix_rft.common.files import atomic_dir, read_mapping, write_json, write_text
+from prefix_rft.common.files import atomic_dir, read_mapping, write_json, write_json_in_lines, write_text
 from prefix_rft.config.reading import read_yaml
 from prefix_rft.report.claims import NOT_TESTED, RULE
 from prefix_rft.report.figures import FIGURES, PAPER
@@ -174,17 +174,21 @@ def compute(folder: Path, dot: str, reference: str | None) -> dict[str, str]:
     return {run: f"{x / flops[reference]:.2f}" for run, x in flops.items()} if flops.get(reference) else {}
 
 
-def study_tables(source: Source, folder: Path, study: str, levels: bool) -> list[str]:
-    """Scores with compute, then paired differences, on the whole test split; with `levels` also the scores on every other split."""
+def study_tables(source: Source, folder: Path, study: str, others=lambda split: False) -> list[str]:
+    """Scores with compute, then paired differences, on the whole test split.
+
+    Args:
+        others: of which other splits the scores are given too; a level is named as `test/easy`.
+    """
     dot = "" if study == MAIN else f"{study}."
     rows, paired = source.scores(study), read_csv(folder / f"tables/{dot}paired.csv")
     label = {r["method"]: r["label"] for r in rows}
     reference = paired[0]["method"] if paired else None
     cost = compute(folder, dot, reference)
     seeds = max(int(r["n_seeds"]) for r in rows)
-    first, *others = dict.fromkeys(r["split"] for r in rows)
+    first, *rest = dict.fromkeys(r["split"] for r in rows)
     text = []
-    for split in (first, *others) if levels else (first,):
+    for split in (first, *filter(others, rest)):
         own = [r for r in rows if r["split"] == split]
         header, *lines = by_metric(own, ["method"], score)
         note = f"Correct answers in % on `{split}` ({own[0]['n_problems']} problems), mean [95 % interval], {count({seeds}, 'seed')}."
@@ -248,7 +252,7 @@ def index_page(source: Source, folder: Path, preset: str, pages: dict[str, str])
         " runs are in an archive ([how to get it](../../status.md#results)). [manifest.json](manifest.json) has the hash of each of its"
         " files, and the seeds, code revisions and hardware of the trainings.",
         "## Main comparison",
-        *study_tables(source, folder, MAIN, levels=False),
+        *study_tables(source, folder, MAIN),
         "By level: [main.csv](main.csv).",
         "## Claims of the paper",
         f"Paired differences in percentage points. {RULE[0].upper()}{RULE[1:]}.",
@@ -282,8 +286,11 @@ def paper_page(folder: Path, preset: str) -> str:
 
 
 def study_page(source: Source, folder: Path, name: str, title: str, preset: str, *notes: str) -> str:
-    body = study_tables(source, folder, name, levels=True)
-    shown = figure(folder, name, preset, None if name.startswith(PREFIX) else "figure_4")
+    ablation = name.startswith(PREFIX)
+    body = study_tables(source, folder, name, lambda split: not (ablation and "/" in split))
+    if ablation:
+        body.append(f"Scores by level: `tables/{name}.csv` of a results folder.")
+    shown = figure(folder, name, preset, None if ablation else "figure_4")
     return "\n\n".join(part.strip() for part in [f"# {title}", *notes, *body, *shown]) + "\n"
 
 
@@ -337,9 +344,14 @@ def add_studies(folder: Path, out: Path, preset: str, override: str | None, stud
                 before, _, after = index.partition("## Studies\n\n")
                 lines, _, rest = after.partition("## Figures\n")
                 index = f"{before}## Studies\n\n{lines.strip()}\n{line}\n\n## Figures\n{rest}".replace("\n\n\n", "\n\n")
-            manifest.setdefault("added", {})[name] = {k: found[k] for k in ("revisions", "hardware", "files")}
+            kept = {
+                file: digest
+                for file, digest in found["files"].items()
+                if file in (f"tables/{name}.csv", f"figures/{name}.png")
+            }
+            manifest.setdefault("added", {})[name] = {"files": kept, **{k: found[k] for k in ("revisions", "hardware")}}
         write_text(part / "README.md", index)
-        write_json(part / "manifest.json", manifest)
+        write_json_in_lines(part / "manifest.json", manifest)
 
 
 def summary(folder: Path, out: Path, preset: str, override: str | None):
@@ -363,7 +375,7 @@ def summary(folder: Path, out: Path, preset: str, override: str | None):
         for path in part.glob("figures/*.png"):  # the archive has every figure; figure_1 is the README's
             if path.stem != "figure_1" and f"figures/{path.name}" not in named:
                 path.unlink()
-        write_json(part / "manifest.json", manifest_of(folder, preset))
+        write_json_in_lines(part / "manifest.json", manifest_of(folder, preset))
 
 
 def publish(results: Path, out: Path, archive: Path | None = None, studies: list[str] | None = None):

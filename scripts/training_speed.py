@@ -21,7 +21,7 @@ import torch
 
 from prefix_rft.common import provenance
 from prefix_rft.common.errors import UserError
-from prefix_rft.common.files import write_json
+from prefix_rft.common.files import write_json_in_lines
 from prefix_rft.config.reading import read_yaml
 from prefix_rft.episodes import Demonstration, Episode, Problem
 from prefix_rft.methods import get_method
@@ -192,7 +192,7 @@ def main(arguments=None):
     rows = [measure(n, CASES[n], device, args.updates, 1 << c) for n in names for c in args.chunks]
     result = {"cases": rows, "hardware": provenance.hardware(), "versions": provenance.versions()}
     if args.out:
-        write_json(args.out, result)
+        write_json_in_lines(args.out, result)
     print(json.dumps(result, indent=2))
     return result
 

@@ -190,6 +190,25 @@ def write_json(path, value):
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=False) + "\n")
 
 
+def write_json_in_lines(path, value, width=500):
+    """For files that git keeps: what fits into a line of `width` characters stands on one, so that a record is a line of a diff."""
+
+    def lay_out(value, indent=0):
+        text = json.dumps(value, ensure_ascii=False)
+        if not isinstance(value, (dict, list)) or indent + len(text) <= width:
+            return text
+        inner, lines = " " * (indent + 2), []
+        for item in value.items() if isinstance(value, dict) else value:
+            name, item = (
+                (json.dumps(item[0], ensure_ascii=False) + ": ", item[1]) if isinstance(value, dict) else ("", item)
+            )
+            lines.append(inner + name + lay_out(item, indent + 2))
+        opening, closing = "{}" if isinstance(value, dict) else "[]"
+        return opening + "\n" + ",\n".join(lines) + "\n" + " " * indent + closing
+
+    write_text(path, lay_out(value) + "\n")
+
+
 def parse_json(text):
     """The value of a JSON text; `ValueError` for a key that a mapping has twice, of which plain JSON keeps the last."""
     return json.loads(text, object_pairs_hook=_refuse_twice)

@@ -14,16 +14,18 @@ NAMES = ("aime24", "arc_c")
 
 
 def evaluations(folder: Path) -> dict[int, str]:
-    """Process -> benchmark of every `python -m prefix_rft evaluate` that works in a folder."""
-    found = {}
+    """Process -> benchmark of every `python -m prefix_rft evaluate` that works in a folder. A child that it has just forked, to start
+    another program, still has its command line; it is not counted."""
+    found, parent = {}, {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_bytes().decode().split("\0")
             if command[1:4] == ["-m", "prefix_rft", "evaluate"] and os.readlink(process / "cwd") == str(folder):
                 found[int(process.name)] = command[command.index("--benchmark") + 1]
+                parent[int(process.name)] = int((process / "stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError):
             continue
-    return found
+    return {pid: name for pid, name in found.items() if parent.get(pid) not in found}
 
 
 @pytest.mark.timeout(1800)

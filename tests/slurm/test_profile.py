@@ -41,10 +41,12 @@ def test_failed_job_prints_the_path_of_its_logs_and_what_they_say(trained, clust
     shutil.rmtree(flow.results / "eval/rft")
     (flow.results / "runs/rft/seed0/model/config.json").unlink()
     text = flow.start(f"{RESULTS}/eval/rft/seed0/scores.json").end(600, fails=True)
-    (job,) = (j for j in flow.jobs() if j["state"] != "COMPLETED")
-    assert job["state"] == "FAILED" and job["comment"].startswith("rule_evaluate")
-    slurm_log = flow.folder / f".snakemake/slurm_logs/rule_evaluate/rft_0/{job['id']}.log"
-    assert slurm_log.exists()
-    line = next(x for x in text.splitlines() if x.strip().startswith("log:") and "check log file(s)" in x)
-    assert f"{RESULTS}/logs/evaluate.rft.seed0.log" in line and str(slurm_log) in line
+    failed = [j for j in flow.jobs() if j["state"] != "COMPLETED"]
+    assert len(failed) == 3  # an evaluation goes on from what it has sampled, so it is started three times
+    lines = [x for x in text.splitlines() if x.strip().startswith("log:") and ".snakemake/slurm_logs" in x]
+    for job, line in zip(failed, lines, strict=True):
+        assert job["state"] == "FAILED" and job["comment"].startswith("rule_evaluate")
+        slurm_log = flow.folder / f".snakemake/slurm_logs/rule_evaluate/rft_0/{job['id']}.log"
+        assert slurm_log.exists()
+        assert f"{RESULTS}/logs/evaluate.rft.seed0.log" in line and f"{slurm_log} (check log file(s)" in line
     assert f"Logfile {RESULTS}/logs/evaluate.rft.seed0.log:" in text and "error: " in text  # the command's own words
