@@ -58,5 +58,5 @@ def test_benchmarks_of_a_model_are_one_job_and_follow_each_other(cluster, tmp_pa
         ]
     groups = [j for j in flow.jobs() if j["comment"].startswith("rule_benchmarks_eval_base_0")]
     assert "Trying to restart" in text and [g["state"] for g in groups] == ["FAILED", "COMPLETED"]
-    # of jobs that follow each other: the sum of their times, the memory of one
-    assert groups[0]["limit"] == "8:00:00" and groups[0]["memory"] == "32000M"
+    # of jobs that follow each other: the sum of their times (an hour each, config/paper-1.5b/preset.yaml), the memory of one
+    assert groups[0]["limit"] == "2:00:00" and groups[0]["memory"] == "32000M"
