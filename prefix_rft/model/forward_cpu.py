@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
+from .kernels.products import even, linear
 from .kernels.training import Attention, Norm, SwiGLU
 from .shapes import FAMILIES
 
@@ -93,6 +93,10 @@ def _flat_batch(chosen, responses, first):
             targets.append(response)
             tokens.append(first[i] + np.arange(n))
             at += n - 1
+    if padding := even(at) - at:  # a segment that predicts nothing
+        ids.append([0] * padding)
+        positions.append(np.zeros(padding, dtype=np.int64))
+        segments.append((at, at + padding, 0, 0, 0))
     join = lambda parts: torch.from_numpy(np.concatenate(parts).astype(np.int64))  # noqa: E731
     return FlatBatch(
         ids=join(ids),
@@ -130,16 +134,16 @@ class FlatForward:
             three = (a.q_proj, a.k_proj, a.v_proj)
             bias = None if a.q_proj.bias is None else torch.cat([p.bias for p in three])
             h = Norm.apply(x, layer.input_layernorm.weight, self.eps)
-            qkv = F.linear(h, torch.cat([p.weight for p in three]), bias)
+            qkv = linear(h, torch.cat([p.weight for p in three]), bias)
             qkv = qkv.view(len(x), self.heads + 2 * self.kv_heads, self.dim)
             if hasattr(a, "q_norm"):
                 q, k, v = qkv.split((self.heads, self.kv_heads, self.kv_heads), 1)
                 qkv = torch.cat([self._head_norm(q, a.q_norm), self._head_norm(k, a.k_norm), v], 1)
             o = Attention.apply(qkv, micro.segments, cos, sin, self.heads).view(len(x), -1)
-            x = torch.addmm(x, o, a.o_proj.weight.t())
+            x = linear(o, a.o_proj.weight, add=x)
             h = Norm.apply(x, layer.post_attention_layernorm.weight, self.eps)
-            h = SwiGLU.apply(F.linear(h, torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])))
-            x = torch.addmm(x, h, mlp.down_proj.weight.t())
+            h = SwiGLU.apply(linear(h, torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])))
+            x = linear(h, mlp.down_proj.weight, add=x)
         return Norm.apply(x.index_select(0, micro.predictors), self.body.norm.weight, self.eps)
 
     def _head_norm(self, x, norm):

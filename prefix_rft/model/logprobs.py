@@ -7,6 +7,7 @@ states is one chunk: `head_chunk` floats (a run's key), whatever the vocabulary.
 import torch
 
 from ..config.run import Run
+from .kernels.products import linear, product
 
 CHUNK_ELEMENTS = Run.model_fields["head_chunk"].default  # logits held at once where the caller does not say
 UPCAST = 1 << 22  # of bfloat16 weights made fp32 at once, without a GPU
@@ -16,7 +17,7 @@ def _logits(hidden, weight, bias, temperature):
     """[T, vocabulary] in fp32: log-probs of rounded logits are too coarse for a ratio. Of bfloat16 (ZeRO's weights and states) the products
     are summed and kept in fp32, never rounded."""
     if weight.dtype not in (torch.bfloat16, torch.float16):
-        logits = torch.nn.functional.linear(hidden, weight, bias).float()
+        logits = linear(hidden, weight, bias).float()
     else:
         if hidden.is_cuda:
             # no other device has this product; it has no gradient, and the backward pass below needs none
@@ -64,7 +65,7 @@ class _LogProbEntropy(torch.autograd.Function):
                 h = -(p * log_p).sum(-1, keepdim=True)
                 grad = grad - p * (log_p + h) * grad_entropy[part, None]
             grad = grad / ctx.temperature
-            grad_hidden[part] = (grad.to(weight.dtype) @ weight).to(hidden.dtype)
+            grad_hidden[part] = product(grad.to(weight.dtype), weight).to(hidden.dtype)
             grad_weight.addmm_(grad.t(), hidden[part].float())  # in place: the product alone is as large as the weights
             if grad_bias is not None:
                 grad_bias += grad.sum(0)

@@ -4,11 +4,14 @@ Runs that other code trained than the present one: the workflow trains such runs
 signs of learning nothing (`training/symptoms.py`).
 """
 
+from collections import Counter
 from pathlib import Path
 
 from ..common.files import read_mapping
 from ..data.tasks import task_of
 from ..runs import record as run_record
+
+MANY = 6  # warnings of a run: more are counted
 
 
 def other_code(study) -> dict[str, dict[int, list[str]]]:
@@ -38,13 +41,21 @@ def code_note(studies) -> str:
 
 
 def symptom_note(studies) -> str:
-    """A sentence for below a table or figure of these studies; empty where no run had a warning."""
-    found = {}
+    """A sentence for below a table or figure of these studies; empty where no run had a warning. Many are counted: a list of them would be
+    larger than a figure."""
+    found, trainings = {}, 0
     for study in studies:
         for member in study.trained():
             for seed in member.seeds:
+                trainings += 1
                 for warning in (member.meta[seed]["run"] or {}).get("warnings", ()):
                     found.setdefault((member.label, warning["symptom"]), {})[seed] = None
+    if len(found) > MANY:
+        counts = Counter()
+        for (_, symptom), seeds in found.items():
+            counts[symptom] += len(seeds)
+        listed = ", ".join(f"{symptom} ({n})" for symptom, n in counts.most_common())
+        return f"Warnings of {trainings} trainings, and how many had each (run.json says when, and what to change): {listed}."
     parts = [
         f"{label} (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, sorted(seeds)))}): {symptom}"
         for (label, symptom), seeds in found.items()

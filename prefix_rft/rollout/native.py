@@ -21,6 +21,7 @@ from ..common.errors import UserError
 from ..common.version import __version__
 from ..model.kernels import decoding_torch as kernels_torch
 from ..model.kernels.decoding_torch import rotate
+from ..model.kernels.products import add_product, product
 from ..model.shapes import FAMILIES
 from . import Completion, Sampling
 from .drawing import batches, draw, uniforms
@@ -119,8 +120,7 @@ class NativeEngine:
 
     def _qkv(self, h, weights, bias, norms, out=None):
         """Normed states h [N, width] -> [N, heads + 2 kv_heads, D], before rotary embedding."""
-        qkv = torch.mm(h, weights, out=out) if bias is None else torch.addmm(bias, h, weights, out=out)
-        qkv = qkv.view(len(h), self.heads + 2 * self.kv_heads, self.head_dim)
+        qkv = product(h, weights, bias, out).view(len(h), self.heads + 2 * self.kv_heads, self.head_dim)
         if norms is None:
             return qkv
         qk = qkv[:, : len(norms)]
@@ -145,8 +145,8 @@ class NativeEngine:
             yield k, v
             if index + 1 < len(self.layers):  # the last layer's output is not needed
                 o = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=1.0, enable_gqa=kv != h)
-                x = torch.addmm(x, o.transpose(1, 2).reshape(n * length, -1), w_o)
-                x.addmm_(self.kernels.silu_mul(self.kernels.norm(x, self.eps) @ gate_up), down)
+                x = add_product(x, o.transpose(1, 2).reshape(n * length, -1), w_o)
+                x = add_product(x, self.kernels.silu_mul(product(self.kernels.norm(x, self.eps), gate_up)), down)
         self.prefilled_tokens += sum(map(len, prompts))
 
     def _decode(self, tokens, position, cache):
@@ -156,10 +156,10 @@ class NativeEngine:
         cache.begin(position)
         for index, (w_qkv, b_qkv, w_o, gate_up, down, norms) in enumerate(self.layers):
             qkv = self._qkv(kernels.norm(x, self.eps, b.h), w_qkv, b_qkv, norms, b.qkv)
-            x.addmm_(cache.attend(index, qkv, b.o), w_o)
-            torch.mm(kernels.norm(x, self.eps, b.h), gate_up, out=b.gate_up)
-            x.addmm_(kernels.silu_mul(b.gate_up, b.m), down)
-        return torch.mm(kernels.norm(x, self.eps, b.h), self.head, out=b.logits).float()
+            x = add_product(x, cache.attend(index, qkv, b.o), w_o)
+            h = product(kernels.norm(x, self.eps, b.h), gate_up, out=b.gate_up)
+            x = add_product(x, kernels.silu_mul(h, b.m), down)
+        return product(kernels.norm(x, self.eps, b.h), self.head, out=b.logits).float()
 
     def _buffers(self, rows):
         """What a step over `rows` rows writes into. Made anew only where their number changes: at small sizes memory costs as much as

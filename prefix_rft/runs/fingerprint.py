@@ -88,6 +88,7 @@ def alternatives(run: Run, task) -> dict[str, bool]:
         "verifier.equivalence": math,
         "training.learner_deepspeed": run.parallel.zero is not None,
         "model.forward_cpu": on_cpu,
+        "model.kernels.products": on_cpu,
         "model.kernels.simd": on_cpu,
         "model.kernels.training": on_cpu,
         "model.kernels.decoding": on_cpu,

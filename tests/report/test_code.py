@@ -100,6 +100,20 @@ def test_tables_name_the_warnings_of_a_training(made):
         )
 
 
+def test_many_warnings_are_counted(made):
+    preset, results = made
+    many = [{"symptom": f"symptom {n}", "steps": [[0, 2]], "advice": ""} for n in range(7)]
+    edit_record(results, "luffy", 0, warnings=many)
+    edit_record(results, "luffy", 1, warnings=many[2:3])
+    study = load_study(preset, results)
+    trainings = sum(len(member.seeds) for member in study.trained())
+    note = symptom_note([study])
+    assert note.startswith(
+        f"Warnings of {trainings} trainings, and how many had each (run.json says when, and what to change): "
+    )
+    assert note.endswith(": symptom 2 (2), " + ", ".join(f"symptom {n} (1)" for n in (0, 1, 3, 4, 5, 6)) + ".")
+
+
 def test_a_note_says_what_several_tables_share_once(tmp_path):
     heading = "Warnings of trainings (run.json says when, and what to change)"
     for name, body in (
