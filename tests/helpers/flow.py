@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -104,7 +105,7 @@ class Workflow:
     def stop(self):
         """End Snakemake and its jobs, if they are not at their end."""
         if self.process is not None and self.process.poll() is None:
-            self.process.kill()
+            os.killpg(self.process.pid, signal.SIGKILL)  # with what it started: `before` is a process of its own
             self.process.wait()
         for job in self.jobs("PENDING,RUNNING"):
             self.cluster.run("scancel", job["id"])
