@@ -142,6 +142,14 @@ def test_the_page_of_two_machines_counts_the_verdicts_as_compare_does(root):
     assert re.search(counted, page).groups() == numbers
 
 
+def test_the_count_of_verdicts_of_ten_new_seeds_is_compares(root):
+    said = sentence(*(read_results(root / "docs/results" / name) for name in ("tiny", "tiny_seeds_20_to_29")))
+    numbers = re.search(r"same: (\d+), other with overlapping intervals: (\d+), contradicting: (\d+)", said).groups()
+    page = (root / "docs/two_machines.md").read_text()
+    counted = r"counts (\d+) verdicts the same, (\d+) others with overlapping intervals, (\d+) contradicting"
+    assert re.search(counted, page).groups() == numbers
+
+
 def test_committed_results_are_small(root):
     files = [p for p in (root / "docs/results").rglob("*") if p.is_file()]
     lines = sum(len(p.read_bytes().splitlines()) for p in files if p.suffix != ".png")
