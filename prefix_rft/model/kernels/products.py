@@ -14,7 +14,7 @@ import torch.nn.functional as F
 
 STEP = 64  # rows; shapes with a multiple of them come again
 SMALLEST = 1 << 20  # multiply-adds of such a product: below, the call of oneDNN (10 microseconds) is more than it saves
-LARGE = 1 << 25  # multiply-adds of any other
+LARGE = 1 << 24  # multiply-adds of any other: a shape comes again in every layer and, while no row ends, at every step
 
 
 @functools.cache
@@ -37,7 +37,6 @@ def even(count: int) -> int:
 def _by_onednn(rows, weight, smallest) -> bool:
     return (
         onednn_is_faster()
-        and rows >= STEP
         and rows * weight.numel() >= smallest
         and weight.dtype == torch.float32
         and weight.device.type == "cpu"
