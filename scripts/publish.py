@@ -54,11 +54,7 @@ HEADLINES = (
         "Prefix-RFT beats training all prefix tokens",
         "avg",
     ),
-    (
-        "The reward gap between prefixed and plain rollouts narrows, without turning round",
-        "The gap between the rewards",
-        "reward",
-    ),
+    ("The reward gap between prefixed and plain rollouts narrows", "The gap between the rewards", "reward"),
 )
 
 

@@ -68,18 +68,34 @@ def test_no_ceiling_is_above_that_of_a_base_that_solves_all():
     assert at(rows, 1.0)["difference"] == 0
 
 
-def test_a_gap_that_turns_round_has_not_narrowed():
-    """Prefixed rollouts 0.6 ahead at first: at the end 0.1 ahead, or 0.2 behind. The second is told by its end."""
+@pytest.mark.parametrize(
+    "prefixed, plain, measured, verdict",
+    [
+        ((0.9, 0.8, 0.8), (0.3, 0.5, 0.7), 0.4, "holds"),  # 0.6 ahead, then 0.1; the plain ones rise by 0.4
+        ((0.9, 0.6, 0.6), (0.3, 0.5, 0.4), 0.1, "holds"),  # most of it because the prefixed ones fall
+        ((0.6, 0.3, 0.0), (0.3, 0.3, 0.7), -0.4, "does not hold"),  # turned round: 0.3 ahead, then 0.7 behind
+        ((0.6, 0.1, 0.0), (0.3, 0.1, 0.0), -0.3, "does not hold"),  # closed, since both have collapsed
+    ],
+)
+def test_the_gap_has_to_close_from_below(prefixed, plain, measured, verdict):
+    """Two steps a third of the training."""
+    steps = [{"reward_prefixed": a, "reward_plain": b} for a, b in zip(prefixed, plain, strict=True) for _ in "12"]
+    ours = member("prefix_rft", (1, 1, 1, 1), metrics=steps)
+    ours.config.rollout = SimpleNamespace(temperature=1.0)
+    (row,) = claims.gap_narrows(study(), ours)
+    assert (round(row["difference"], 6), row["verdict"]) == (measured, verdict)
 
-    def verdict(ends):
-        rows = [{"reward_prefixed": p, "reward_plain": 0.3} for p in (0.9, 0.9, 0.6, 0.6, ends, ends)]
-        ours = member("prefix_rft", (1, 1, 1, 1), metrics=rows)
+
+def test_the_measure_of_the_gap_does_not_jump():
+    """Where the prefixed rollouts end a little ahead, or a little behind, the numbers are near each other."""
+
+    def measured(end):
+        steps = [{"reward_prefixed": a, "reward_plain": b} for a, b in ((0.9, 0.3), (0.7, 0.5), (end, 0.6))]
+        ours = member("prefix_rft", (1, 1, 1, 1), metrics=steps)
         ours.config.rollout = SimpleNamespace(temperature=1.0)
-        (row,) = claims.gap_narrows(study(), ours)
-        return round(row["difference"], 6), row["verdict"]
+        return claims.gap_narrows(study(), ours)[0]["difference"]
 
-    assert verdict(0.4) == (0.5, "holds")
-    assert verdict(0.1) == (-0.2, "does not hold")
+    assert measured(0.61) == pytest.approx(measured(0.59)) == pytest.approx(0.3)
 
 
 def test_collapse_asks_for_more_than_half_prefix_tokens():
