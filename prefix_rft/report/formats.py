@@ -49,6 +49,11 @@ def p_value(p):
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def overruled(low, high, p):
+    """`, corrected p = 0.060` where the interval lies on one side of 0 and the corrected p-value still decides nothing, else nothing."""
+    return f", corrected p = {p_value(p)}" if p is not None and p >= 0.05 and (low > 0 or high < 0) else ""
+
+
 def seeds_text(study):
     n = len(study.seeds)
     if n > 1:

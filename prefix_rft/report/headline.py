@@ -9,7 +9,7 @@ from pathlib import Path
 from ..common.errors import UserError
 from ..common.files import read_mapping
 from .claims import verdict
-from .formats import markdown, percent, read_csv
+from .formats import markdown, overruled, percent, read_csv
 from .outcome import standing
 from .tables import PAIRED_FIELDS, SCORE_FIELDS
 
@@ -119,7 +119,8 @@ def _grouped(h: Headline, rows) -> str:
     parts = []
     for kind, words in WORDS.items():
         of = [
-            f"{h.labels.get(r['rival'], r['rival'])} ({percent(r['difference'], r['ci_low'], r['ci_high'], '+')})"
+            f"{h.labels.get(r['rival'], r['rival'])} ({percent(r['difference'], r['ci_low'], r['ci_high'], '+')}"
+            f"{overruled(r['ci_low'], r['ci_high'], r['p_holm'])})"
             for r, k in rows
             if k == kind
         ]

@@ -46,7 +46,7 @@ def test_sentences_by_hand():
     h = headline.Headline(labels, {("rft", "test", "avg@8", t): (0, 0, 0) for t in (1.0, 0.6)}, pairs, 5)
     assert headline.sentences(h) == [
         "Prefix-RFT is better than SFT (+10.0 [+5.0, +15.0]) and LUFFY (+5.0 [+2.0, +8.0]), and not to be told apart from"
-        " RFT (+2.0 [+0.1, +4.0]) (avg@8 at T = 0.6, 5 seeds, corrected for 3 comparisons).",
+        " RFT (+2.0 [+0.1, +4.0], corrected p = 0.060) (avg@8 at T = 0.6, 5 seeds, corrected for 3 comparisons).",
         "At T = 1 it is worse than SFT (-10.0 [-15.0, -5.0]) (not corrected).",
         "Out of domain it is about equal to RFT (+0.1 [-2.0, +2.0]) (not corrected).",
     ]

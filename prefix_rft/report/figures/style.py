@@ -19,6 +19,7 @@ from matplotlib.colors import to_hex, to_rgb  # noqa: E402
 from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 from ..claims import within  # noqa: E402
+from ..formats import overruled  # noqa: E402
 
 WIDTH = 7.0  # of every figure in inches, so that letters have one size in a page
 
@@ -175,7 +176,7 @@ def versus(ours, rival, mean, low, high, p=0.0):
     if high < 0 and p < 0.05:
         return f"{ours} below {rival} by {points(-mean)} points [{points(-high)}, {points(-low)}]"
     said = "about equal" if within(low, high) else "not told apart"
-    return f"{ours} and {rival} {said} ({points(mean)} points [{points(low)}, {points(high)}])"
+    return f"{ours} and {rival} {said} ({points(mean)} points [{points(low)}, {points(high)}]{overruled(low, high, p)})"
 
 
 def seeds_words(numbers, bars="bars"):
