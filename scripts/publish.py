@@ -2,7 +2,8 @@
 
     python -m scripts.publish results/tiny docs/results/tiny                      # the summary
     python -m scripts.publish results/tiny docs/results/tiny --archive dist       # and the archive with everything else
-    python -m scripts.publish results/tiny docs/results/tiny --study budget far   # add these studies, trained elsewhere, to the summary
+    python -m scripts.publish results/tiny docs/results/tiny --study budget far   # add these studies, trained elsewhere, to the summary;
+                                                                                  # `paper`: the paper's tables and figures
 
 Models and samples are in neither. What the results mean is written by hand in docs/findings.md. How an archive is unpacked and checked:
 scripts/results_archive.py.
@@ -23,7 +24,7 @@ from prefix_rft.common.errors import UserError
 from prefix_rft.common.files import atomic_dir, read_mapping, write_json, write_json_in_lines, write_text
 from prefix_rft.config.reading import read_yaml
 from prefix_rft.report.claims import NOT_TESTED, RULE
-from prefix_rft.report.figures import FIGURES, PAPER
+from prefix_rft.report.figures import PAPER
 from prefix_rft.report.formats import markdown, percent, read_csv
 from prefix_rft.report.paper_tables import Source
 from prefix_rft.report.published import beside_figure, count
@@ -40,6 +41,7 @@ PAPER_TABLES = (
     "table_5",
     "table_7",
 )  # tables 1 and 8 are the pages of studies `methods` and `controls`
+PAPER_PAGE, PAPER_TITLE = "paper", "The paper's tables 2, 4, 5 and 7 and its figures, from our runs"
 COPIED = ("main", "claims", "paper_claims", "paired", "variance", "lr_grid")
 # The index's claims: text, pattern of the text in claims.csv or paper_claims.csv, family of the metric.
 HEADLINES = (
@@ -266,19 +268,25 @@ def index_page(source: Source, folder: Path, preset: str, pages: dict[str, str])
     return "\n\n".join(part.strip() for part in page) + "\n"
 
 
-def paper_page(folder: Path, preset: str) -> str:
+def paper_page(folder: Path, preset: str, *notes: str) -> str:
     page = [
         "# The paper's tables and figures, from our runs",
+        *notes,
         "Table 1 is the page [methods](methods.md), Table 8 is [controls](controls.md), both at T = 0.6.",
     ]
     for name in PAPER_TABLES:
         if (path := folder / f"tables/{name}.md").exists():
             page.append(path.read_text(encoding="utf-8"))
-    names = sorted(p.stem for p in (folder / "figures").glob("*.png"))
     page.append("## Figures")
-    for name in (n for n in names if n in FIGURES and n not in INDEX_FIGURES):
+    for name in paper_figures(folder):
         page += [f"### {name}", *figure(folder, name, preset)]
     return "\n\n".join(part.strip() for part in page) + "\n"
+
+
+def paper_figures(folder: Path) -> list[str]:
+    """Names of the paper's figures that were drawn and that the index does not show."""
+    names = sorted(p.stem for p in (folder / "figures").glob("*.png"))
+    return [n for n in names if n in PAPER and n not in INDEX_FIGURES]
 
 
 def study_page(source: Source, folder: Path, name: str, title: str, preset: str, *notes: str) -> str:
@@ -308,10 +316,17 @@ def add_studies(folder: Path, out: Path, preset: str, override: str | None, stud
     """Add studies to the summary `out` whose other pages come from other trainings: their pages, figures and lines of the index.
 
     Why: a preset's studies are hours of work, and base models differ between machines; so a page that was made elsewhere says so.
-    Key `added` of the manifest has the provenance of each. Raises `UserError` for a study without tables.
+    Key `added` of the manifest has the provenance of each. `paper` is the page of the paper's tables and figures. Raises `UserError` for
+    a study without tables.
     """
     source, titles = titled(folder, preset, override)
+    if (folder / f"tables/{PAPER_TABLES[0]}.md").exists():
+        titles[PAPER_PAGE] = PAPER_TITLE
     for name in studies:
+        if name == PAPER_PAGE and name not in titles:
+            raise UserError(
+                f"--study {name}: {folder / f'tables/{PAPER_TABLES[0]}.md'} is missing; make it with snakemake --cores all paper_figures"
+            )
         if name not in titles:
             target = name if name.startswith(PREFIX) else f"study_{name}"
             raise UserError(
@@ -324,17 +339,25 @@ def add_studies(folder: Path, out: Path, preset: str, override: str | None, stud
         if "## Studies\n" not in index:  # none was published with the main comparison
             index = index.replace("## Figures\n", "## Studies\n\n## Figures\n")
         for name in studies:
-            found = manifest_of(folder, preset, name)
+            paper = name == PAPER_PAGE
+            found = manifest_of(folder, preset, None if paper else name)
             where = "; ".join(
                 f"{h['cpu']}, {h.get('instruction_set', 'instruction set not recorded')}" for h in found["hardware"]
             )
             note = (
                 "Trained apart from the [main comparison](README.md), with base models of its own machine; compare within this page."
-                f" Seeds {found['seeds'][name]}; {where}."
+                f" Seeds {found['seeds'][MAIN if paper else name]}; {where}."
             )
-            write_text(part / f"{name}.md", study_page(source, folder, name, titles[name], preset, note))
-            if (path := folder / f"figures/{name}.png").exists():
-                picture(path, part / "figures" / path.name)
+            figures, tables = (paper_figures(folder), PAPER_TABLES) if paper else ([name], [name])
+            page = (
+                paper_page(folder, preset, note)
+                if paper
+                else study_page(source, folder, name, titles[name], preset, note)
+            )
+            write_text(part / f"{name}.md", page)
+            for shown in figures:
+                if (path := folder / f"figures/{shown}.png").exists():
+                    picture(path, part / "figures" / path.name)
             line = f"* [{name}]({name}.md): {titles[name]}"
             if line not in index:
                 before, _, after = index.partition("## Studies\n\n")
@@ -343,7 +366,7 @@ def add_studies(folder: Path, out: Path, preset: str, override: str | None, stud
             kept = {
                 file: digest
                 for file, digest in found["files"].items()
-                if file in (f"tables/{name}.csv", f"figures/{name}.png")
+                if file in {*(f"tables/{t}.csv" for t in tables), *(f"figures/{f}.png" for f in figures)}
             }
             manifest.setdefault("added", {})[name] = {"files": kept, **{k: found[k] for k in ("revisions", "hardware")}}
         write_text(part / "README.md", index)
@@ -364,8 +387,8 @@ def summary(folder: Path, out: Path, preset: str, override: str | None):
         for name, title in titles.items():
             write_text(part / f"{name}.md", study_page(source, folder, name, title, preset))
         if any((folder / f"tables/{name}.md").exists() for name in PAPER_TABLES):
-            write_text(part / "paper.md", paper_page(folder, preset))
-            pages["paper"] = "The paper's tables 2, 4, 5 and 7 and its figures, from our runs"
+            write_text(part / f"{PAPER_PAGE}.md", paper_page(folder, preset))
+            pages[PAPER_PAGE] = PAPER_TITLE
         write_text(part / "README.md", index_page(source, folder, preset, pages))
         named = "".join(page.read_text(encoding="utf-8") for page in part.glob("*.md"))
         for path in part.glob("figures/*.png"):  # the archive has every figure; figure_1 is the README's

@@ -159,11 +159,27 @@ def test_a_study_that_was_trained_elsewhere_is_added_and_the_rest_stays(finished
         "tables/few.csv" in added["added"]["few"]["files"] and "tables/main.csv" not in added["added"]["few"]["files"]
     )
     assert (out / "own.md").read_bytes() == (COMMITTED / "own.md").read_bytes()
-    for name, target in (("weak", "study_weak"), ("ablation_lr", "ablation_lr")):
-        with pytest.raises(
-            UserError, match=f"--study {name}: .*{name}.csv is missing; make it with snakemake .* {target}$"
-        ):
+    for name, target in (("weak", "study_weak"), ("ablation_lr", "ablation_lr"), ("paper", "paper_figures")):
+        with pytest.raises(UserError, match=f"--study {name}: .*is missing; make it with snakemake .* {target}$"):
             publish.publish(results, out, studies=[name])
+    # the paper's tables and figures
+    write_text(tables / "table_2.md", "## Table 2: quantity and quality\n")
+    write_text(tables / "table_2.csv", "method\nrft\n")
+    for suffix in ("png", "csv"):
+        shutil.copy(results / f"figures/figure_4.{suffix}", results / f"figures/figure_2.{suffix}")
+    publish.publish(results, out, studies=["paper"])
+    page = (out / "paper.md").read_text()
+    assert "Trained apart from the [main comparison](README.md)" in page and "## Table 2: quantity and quality" in page
+    assert (
+        "![figure_2](figures/figure_2.png)" in page
+        and "figure_4" not in page
+        and (out / "figures/figure_2.png").exists()
+    )
+    assert list(read_json(out / "manifest.json")["added"]["paper"]["files"]) == [
+        "figures/figure_2.png",
+        "tables/table_2.csv",
+    ]
+    assert "* [paper](paper.md): The paper's tables 2, 4, 5 and 7" in (out / "README.md").read_text()
     # a summary that has no study yet
     out = shutil.copytree(ROOT / "docs/results/smollm2-two-cores", tmp_path / "alone")
     publish.publish(results, out, studies=["few"])
