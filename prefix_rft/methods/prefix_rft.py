@@ -10,7 +10,7 @@ where the model fails and explores elsewhere. With `per_group: 0` it is RFT, bit
 Unknown in the paper, hence keys of `prefix`: min_length, clip, baseline. Unknown too: which policy's entropies are ranked. Ours are
 pi_old's. They are known before the first update, so the ranking can span the whole mini-batch.
 
-Controls and ablations are values of `keep`, `weight`, `fixed`, `rank_over` and `schedule`; docs/methods.md lists them.
+Controls and ablations are values of `keep`, `weight`, `fixed`, `negative`, `rank_over` and `schedule`; docs/methods.md lists them.
 """
 
 import numpy as np
@@ -52,6 +52,10 @@ class Options(Window):
     weight: float | None = opt(None, "factor of the advantage on the prefix tokens that keep it; unset: 1", ge=0)
     fixed: float | None = opt(None, "beta of the kept prefix tokens, whatever the reward; unset: W", ge=0)
     clip: bool = opt(True, "clip the importance ratio on prefix tokens as on rollouts; unknown in the paper")
+    negative: bool = opt(
+        True,
+        "train a prefix of negative advantage too, as in the paper: its tokens become less likely. false: it is then shown only",
+    )
     baseline: str = opt(
         "inside",
         "baseline of the advantage; unknown in the paper. inside: A = R - mean of the whole group, hybrid included. outside"
@@ -64,6 +68,10 @@ class Options(Window):
         if self.fixed is not None and (self.weight is not None or self.keep == "matched"):
             raise ValueError(
                 "fixed: cannot be combined with weight or keep: matched, which are factors of W; unset one of them"
+            )
+        if self.fixed is not None and not self.negative:
+            raise ValueError(
+                "fixed: holds whatever the reward, so it cannot be combined with negative: false; unset one of them"
             )
 
 
@@ -165,6 +173,8 @@ class PrefixRFT(Method):
         if cfg.weight is not None:
             advantage = np.where(copied, cfg.weight * advantage, advantage)
         kept = self.kept(episodes, copied, rng)
+        if not cfg.negative:
+            kept &= advantage > 0
         clipped = np.where(copied & ~kept, 0.0, advantage)  # dropped tokens stay in the denominator
         surrogate = np.where(copied & (not cfg.clip), PLAIN, CLIPPED)  # step 6
         if cfg.keep == "matched":

@@ -660,6 +660,7 @@ def prefix_loss(
     weight=1.0,
     fixed=None,
     clip=True,
+    negative=True,
     baseline="inside",
     per_group=1,
     kept=None,
@@ -679,7 +680,8 @@ def prefix_loss(
             imitated = q.clipped(weight * of_prefix) if clip else q.ratio * weight * of_prefix
             if fixed is not None:
                 imitated = fixed * q.logp
-            total = total - (q.clipped(of_rest)[k:].sum() + imitated[kept[g, i]].sum()) / (n * LIMIT)
+            trained = kept[g, i] if negative or of_prefix > 0 else []
+            total = total - (q.clipped(of_rest)[k:].sum() + imitated[trained].sum()) / (n * LIMIT)
     return total
 
 
@@ -833,6 +835,8 @@ CASES = [(name, {}) for name in LOSSES] + [
     ("prefix_rft", {"keep": "bottom"}),
     ("prefix_rft", {"keep": "random", "keep_share": 0.5}),
     ("prefix_rft", {"keep": "all", "clip": False}),
+    ("prefix_rft", {"negative": False}),
+    ("prefix_rft", {"keep": "all", "negative": False, "baseline": "outside"}),
     ("prefix_rft", {"baseline": "outside"}),
     ("prefix_rft", {"per_group": 2}),
     ("prefix_rft", {"per_group": 2, "rank_over": "group"}),

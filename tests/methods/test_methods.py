@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from prefix_rft.common.errors import UserError
 from prefix_rft.episodes import Demonstration, Problem
 from prefix_rft.methods import get_method
 from prefix_rft.methods.parts.schedules import Window, prefix_length, window
@@ -69,6 +70,18 @@ def test_prefix_rft_seven_successes():
     np.testing.assert_allclose(method.weigh(group + [episode(0, [5], [6], [1], 1.0)]).advantage, 0)
     failing = method.weigh(group + [episode(0, [5], [6], [1], 0.0)])
     np.testing.assert_allclose(failing.advantage, [1 / 8] * 7 + [-7 / 8] * 2)  # a failing hybrid pushes its prefix down
+
+
+def test_a_prefix_of_negative_advantage_can_be_left_untrained():
+    """One group whose hybrid fails and one whose hybrid succeeds: of the first the continuation alone is pushed down."""
+    options = {"keep": "all", "negative": False}
+    method = get_method(run_config(method="prefix_rft", rollout=EIGHT, prefix=options))
+    fails = [episode(0, [5], [], [1], 1.0) for _ in range(7)] + [episode(0, [5], [6, 8], [1], 0.0)]
+    succeeds = [episode(1, [5], [], [1], 0.0) for _ in range(7)] + [episode(1, [5], [6, 8], [1], 1.0)]
+    expected = [1 / 8] * 7 + [0, 0, -7 / 8] + [-1 / 8] * 7 + [7 / 8] * 3
+    np.testing.assert_allclose(method.weigh(fails + succeeds).advantage, expected)
+    with pytest.raises(UserError, match="prefix.fixed: .* negative: false"):
+        run_config(method="prefix_rft", rollout=EIGHT, prefix={"keep": "all", "negative": False, "fixed": 0.1})
 
 
 def test_prefix_rft_outside_baseline():
