@@ -56,6 +56,7 @@ class PrefixGRPOConfig(GRPOConfig):
     scale_rewards: str = field(default="none", metadata={"help": "advantages are divided by; the paper's by nothing"})
     prefix_per_group: int = _like(Options, "per_group")
     prefix_keep_share: float = _like(Options, "keep_share")
+    prefix_negative: bool = _like(Options, "negative")
     prefix_schedule: str = _like(Window, "schedule")
     prefix_low_start: float = _like(Window, "low_start")
     prefix_low_end: float = _like(Window, "low_end")
@@ -65,7 +66,7 @@ class PrefixGRPOConfig(GRPOConfig):
     def __post_init__(self):
         super().__post_init__()
         self.prefix_window = self._section(Window, Window.model_fields)
-        self._section(Options, ("per_group", "keep_share"))
+        self._section(Options, ("per_group", "keep_share", "negative"))
         at_once, most = self.gradient_accumulation_steps, self.num_generations
         self._refuse("prefix_per_group", self.prefix_per_group > most, f"at most num_generations = {most}")
         if self.prefix_per_group:
@@ -219,7 +220,8 @@ class PrefixGRPOTrainer(GRPOTrainer):
 
     def _clip_by_entropy(self, micro_batches):
         """Advantages (B) -> (B, T) with 0 on the prefix tokens of the optimizer batch, over all processes, that are not among the
-        `prefix_keep_share` of highest entropy. They stay in the loss's denominator."""
+        `prefix_keep_share` of highest entropy, and without `prefix_negative` on those of rows that are not better than their group. They
+        stay in the loss's denominator."""
         masks = [b.pop("prefix_mask") for b in micro_batches]
         values = [b.pop("prefix_entropies")[m].cpu().numpy() for b, m in zip(micro_batches, masks, strict=True)]
         everyone = gather_object([np.concatenate(values)])
@@ -229,7 +231,10 @@ class PrefixGRPOTrainer(GRPOTrainer):
         for b, mask, own in zip(micro_batches, masks, values, strict=True):
             dropped = torch.zeros_like(mask)
             dropped[mask] = torch.from_numpy(~kept[at : at + len(own)]).to(mask.device)
-            b["advantages"] = b["advantages"].unsqueeze(1).masked_fill(dropped, 0.0)
+            advantages = b["advantages"].unsqueeze(1)
+            if not self.args.prefix_negative:
+                dropped |= mask & (advantages <= 0)
+            b["advantages"] = advantages.masked_fill(dropped, 0.0)
             at += len(own)
 
     def _calculate_rewards(self, *args, **kwargs):

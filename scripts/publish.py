@@ -359,7 +359,10 @@ def add_studies(folder: Path, out: Path, preset: str, override: str | None, stud
                 if (path := folder / f"figures/{shown}.png").exists():
                     picture(path, part / "figures" / path.name)
             line = f"* [{name}]({name}.md): {titles[name]}"
-            if line not in index:
+            index, found_before = re.subn(
+                rf"^\* \[{name}\]\({name}\.md\): .*$", lambda _, line=line: line, index, flags=re.M
+            )
+            if not found_before:
                 before, _, after = index.partition("## Studies\n\n")
                 lines, _, rest = after.partition("## Figures\n")
                 index = f"{before}## Studies\n\n{lines.strip()}\n{line}\n\n## Figures\n{rest}".replace("\n\n\n", "\n\n")

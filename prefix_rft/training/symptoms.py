@@ -95,8 +95,8 @@ def symptoms(run) -> list[Symptom]:
             10,
             _behind,
             "rollouts that continue a prefix were right less often than plain ones, so their advantage is negative and the update makes the"
-            " demonstrations less likely (docs/findings.md): the model cannot continue this style yet; train by SFT first, or show the"
-            " prefix without training it (prefix.keep: none)",
+            " demonstrations less likely (docs/findings.md): the model cannot continue this style yet; leave prefixes of negative"
+            " advantage untrained (prefix.negative: false), or train by SFT first",
         ),
         Symptom(
             "the verifier times out",

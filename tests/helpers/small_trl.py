@@ -149,12 +149,14 @@ def episodes_of(batch):
     return out
 
 
-def own_gradients(model, batch, updates, forward=None):
+def own_gradients(model, batch, updates, forward=None, **prefix):
     """[{parameter's name: gradient}] of an optimizer batch by our own method and learner, at the weights before each of `updates`.
 
-    model: pi_old. forward: class of the forward pass; None: the fastest.
+    model: pi_old. forward: class of the forward pass; None: the fastest. prefix: keys of that section.
     """
-    run = run_config(method="prefix_rft", demos="d", rollout={"group_size": GROUP, "max_response": LIMIT})
+    run = run_config(
+        method="prefix_rft", demos="d", rollout={"group_size": GROUP, "max_response": LIMIT}, prefix=prefix
+    )
     learner = Learner(model, run, 2, forward=forward and forward(model))
     method, episodes, out = get_method(run), episodes_of(batch), []
     learner.score(episodes)

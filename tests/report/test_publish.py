@@ -146,6 +146,9 @@ def test_a_study_that_was_trained_elsewhere_is_added_and_the_rest_stays(finished
     (out / "few.md").unlink()
     for _ in range(2):
         publish.publish(results, out, studies=["few"])
+        index = (out / "README.md").read_text()
+        write_text(out / "README.md", index.replace(line, "* [few](few.md): A title that has changed\n"))
+    publish.publish(results, out, studies=["few"])
     index, committed = ((folder / "README.md").read_text().splitlines() for folder in (out, COMMITTED))
     assert sorted(index) == sorted(committed)
     page = (out / "few.md").read_text()

@@ -153,6 +153,24 @@ def test_the_gradient_is_that_of_our_own_learner(world, tmp_path, forward):
     assert max(differences) < 1e-6
 
 
+def test_prefixes_of_negative_advantage_can_be_left_untrained(world, tmp_path):
+    """Some rows that continue a prefix are below their group: these keep 0 on all prefix tokens, and the gradient is
+    that of our learner with the same key."""
+    changes = dict(gradient_accumulation_steps=2, max_grad_norm=0, learning_rate=0.02, max_steps=1)
+    t = trainer(world, tmp_path, model=gentle_model(world), prefix_negative=False, **HALF, **changes)
+    record, _ = Record(t), trained(t)
+    (batch,) = record.batches
+    below = [(b["advantages"] < 0) & b["prefix_mask"].any(1) for b in batch]
+    assert sum(int(chosen.sum()) for chosen in below)
+    for b, chosen, expected in zip(batch, below, expected_advantages(batch), strict=True):
+        dropped = chosen[:, None] & b["prefix_mask"]
+        assert torch.equal(b["weighed"], expected.masked_fill(dropped, 0.0))
+    (own,) = own_gradients(gentle_model(world), batch, record.updates, TransformersForward, negative=False)
+    (other,) = own_gradients(gentle_model(world), batch, record.updates, TransformersForward)
+    gradient = record.updates[0][1]
+    assert relative(own, gradient) < 1e-6 < 1e-3 < relative(other, gradient)
+
+
 # ---------------------------------------------------------------------------------------------------------- refusals
 
 
