@@ -41,7 +41,7 @@ PAPER_TABLES = (
     "table_5",
     "table_7",
 )  # tables 1 and 8 are the pages of studies `methods` and `controls`
-PAPER_PAGE, PAPER_TITLE = "paper", "The paper's tables 2, 4, 5 and 7 and its figures, from our runs"
+PAPER_PAGE, PAPER_TITLE = "paper", "The paper's tables and figures, from our runs"
 COPIED = ("main", "claims", "paper_claims", "paired", "variance", "lr_grid")
 # The index's claims: text, pattern of the text in claims.csv or paper_claims.csv, family of the metric.
 HEADLINES = (
@@ -289,6 +289,10 @@ def paper_figures(folder: Path) -> list[str]:
     return [n for n in names if n in PAPER and n not in INDEX_FIGURES]
 
 
+def has_paper_page(folder: Path) -> bool:
+    return bool(paper_figures(folder)) or any((folder / f"tables/{name}.md").exists() for name in PAPER_TABLES)
+
+
 def study_page(source: Source, folder: Path, name: str, title: str, preset: str, *notes: str) -> str:
     ablation = name.startswith(PREFIX)
     body = study_tables(source, folder, name, lambda split: not (ablation and "/" in split))
@@ -320,12 +324,12 @@ def add_studies(folder: Path, out: Path, preset: str, override: str | None, stud
     a study without tables.
     """
     source, titles = titled(folder, preset, override)
-    if (folder / f"tables/{PAPER_TABLES[0]}.md").exists():
+    if has_paper_page(folder):
         titles[PAPER_PAGE] = PAPER_TITLE
     for name in studies:
         if name == PAPER_PAGE and name not in titles:
             raise UserError(
-                f"--study {name}: {folder / f'tables/{PAPER_TABLES[0]}.md'} is missing; make it with snakemake --cores all paper_figures"
+                f"--study {name}: {folder}: every table and figure of the paper is missing; make them with snakemake --cores all paper_figures"
             )
         if name not in titles:
             target = name if name.startswith(PREFIX) else f"study_{name}"
@@ -389,7 +393,7 @@ def summary(folder: Path, out: Path, preset: str, override: str | None):
         pages = dict(titles)
         for name, title in titles.items():
             write_text(part / f"{name}.md", study_page(source, folder, name, title, preset))
-        if any((folder / f"tables/{name}.md").exists() for name in PAPER_TABLES):
+        if has_paper_page(folder):
             write_text(part / f"{PAPER_PAGE}.md", paper_page(folder, preset))
             pages[PAPER_PAGE] = PAPER_TITLE
         write_text(part / "README.md", index_page(source, folder, preset, pages))
