@@ -284,9 +284,9 @@ def paper_page(folder: Path, preset: str, *notes: str) -> str:
 
 
 def paper_figures(folder: Path) -> list[str]:
-    """Names of the paper's figures that were drawn and that the index does not show."""
+    """Names of the paper's figures that were drawn and that neither README nor index shows."""
     names = sorted(p.stem for p in (folder / "figures").glob("*.png"))
-    return [n for n in names if n in PAPER and n not in INDEX_FIGURES]
+    return [n for n in names if n in PAPER and n not in ("figure_1", *INDEX_FIGURES)]
 
 
 def has_paper_page(folder: Path) -> bool:
@@ -329,7 +329,8 @@ def add_studies(folder: Path, out: Path, preset: str, override: str | None, stud
     for name in studies:
         if name == PAPER_PAGE and name not in titles:
             raise UserError(
-                f"--study {name}: {folder}: every table and figure of the paper is missing; make them with snakemake --cores all paper_figures"
+                f"--study {name}: {folder}: every table and figure of the paper is missing; make them with snakemake"
+                " --cores all paper_figures"
             )
         if name not in titles:
             target = name if name.startswith(PREFIX) else f"study_{name}"

@@ -39,7 +39,7 @@ PAPER_FIGURES = (
     *("figure_1", "figure_2", "figure_3a", "figure_3a_hard", "figure_3b", "figure_4"),
     *("figure_5", "figure_6a", "figure_6b"),
 )
-MAIN_FIGURES = ("training", "figure_4", "pass_at_k", "comparison")  # need nothing but the main comparison
+MAIN_FIGURES = ("figure_1", "training", "figure_4", "pass_at_k", "comparison")  # need nothing but the main comparison
 FIGURES = (*PAPER_FIGURES, "training", "pass_at_k", "comparison", "lr_sensitivity", "regimes")
 PAPER_TABLES = ("table_1", "table_2", "table_4", "table_5", "table_7", "table_8")
 

@@ -26,6 +26,7 @@ QUESTION = (
     " and LUFFY, as the paper says?"
 )
 FIGURES = {
+    "figure_1": "The method (the paper's Figure 1)",
     "comparison": "Scores by method",
     "pass_at_k": "How many problems k samples solve",
     "training": "Training",
