@@ -46,6 +46,7 @@ def symptoms(run) -> list[Symptom]:
     if run.method == "sft":
         return [skipped]
     limit, rows = run.rollout.max_response, run.batch_prompts * run.rollout.group_size
+    unlearns = run.method != "prefix_rft" or run.prefix.negative
     return [
         Symptom(
             "responses cut off",
@@ -93,7 +94,7 @@ def symptoms(run) -> list[Symptom]:
         Symptom(
             "prefixed rollouts behind plain ones",
             10,
-            _behind,
+            lambda row: unlearns and _behind(row),
             "rollouts that continue a prefix were right less often than plain ones, so their advantage is negative and the update makes the"
             " demonstrations less likely (docs/findings.md): the model cannot continue this style yet; leave prefixes of negative"
             " advantage untrained (prefix.negative: false), or train by SFT first",

@@ -53,6 +53,14 @@ def test_each_symptom_is_said_once_when_it_has_lasted(name):
     assert found["steps"] == [[5, 5 + lasts], [9 + lasts, 8 + 2 * lasts]]
 
 
+def test_prefixes_that_are_not_trained_when_negative_are_not_unlearned():
+    """The warning about prefixed rollouts behind plain ones names a remedy; with it in place there is nothing to warn of."""
+    for negative in (True, False):
+        watch = Watch(run_config(method="prefix_rft", demos="d", prefix={"negative": negative}), rows(5))
+        said = [w for row in rows(12, 5, reward_prefixed=0.3) for w in watch.follow(row)]
+        assert len(said) == negative and all("prefix.negative: false" in w for w in said)
+
+
 def test_a_step_in_between_starts_the_count_anew():
     watch = Watch(run_config(), rows(2, 0, finished_share=0.0) + rows(1, 2) + rows(2, 3, finished_share=0.0))
     assert watch.warnings() == []
